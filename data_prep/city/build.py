@@ -1,0 +1,251 @@
+"""Writing the embedded city: in parallel, resumable, the manifest last."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pyproj import Geod
+from tqdm.auto import tqdm
+
+from data_prep.city.place import Place
+from data_prep.city.sampling import Queries, sample_queries
+from data_prep.city.styles import STYLES
+from data_prep.city.vigor_format import panorama_name, tile_name, write_labels
+from data_prep.city.world import World, build_world
+from vigorlib import geometry
+from vigorlib.files import write_atomically, write_json
+
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a city is made. tiles: along one side of each city's grid. panorama_px: (height,
+    width). resolution_m: of the map that both views are drawn from."""
+
+    tiles: int
+    tile_px: int
+    panorama_px: tuple[int, int]
+    resolution_m: float
+
+    def __post_init__(self) -> None:
+        height, width = self.panorama_px
+        if not (2 <= self.tiles and 8 <= self.tile_px <= 640 and 8 <= height and 8 <= width <= 4096):
+            raise ValueError(
+                f"size {self} cannot be made: expected at least 2 tiles a side, tiles of 8 to 640 "
+                "px and panoramas of 8 to 4096 px"
+            )
+
+
+SIZES = {
+    "smoke": Size(tiles=6, tile_px=48, panorama_px=(48, 96), resolution_m=1.0),
+    "mini": Size(tiles=40, tile_px=128, panorama_px=(128, 256), resolution_m=0.5),
+}
+
+
+class NotOurs(ValueError):
+    """The target folder holds something that is not an embedded city."""
+
+
+def make(
+    root: str | Path,
+    size: Size | str = "mini",
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write the four cities into ``root`` in VIGOR's format; return at once when they are there.
+
+    The same size, seed and generator give the same bytes. A call that was interrupted is taken up
+    where it stopped; a city made by another version of the generator is replaced. Raises
+    :class:`NotOurs` when ``root`` holds anything else.
+    """
+    root, size = Path(root), _size(size)
+    wanted = {"size": dataclasses.asdict(size), "seed": seed, "generator": generator_version()}
+    wanted = json.loads(json.dumps(wanted))
+    manifest = root / "manifest.json"
+    if manifest.exists() and json.loads(manifest.read_text()).get("made_with") == wanted:
+        return root
+    _claim(root, wanted)
+    cities = list(STYLES)
+    total = len(cities) * size.tiles**2
+    workers = min(workers or os.cpu_count() or 1, len(cities))
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
+        counts = manager.Queue()
+        futures = [pool.submit(_make_city, root, city, size, seed, counts) for city in cities]
+        with tqdm(total=total, desc="embedded city", unit="image", disable=not progress) as bar:
+            for event in _events(counts, futures):
+                if event > 0:
+                    bar.update(event)
+                else:  # a city's queries were sampled: now the total is known better
+                    bar.total -= event
+        summaries = {city: f.result() for city, f in zip(cities, futures, strict=True)}
+    fingerprint = hashlib.sha256(json.dumps(summaries, sort_keys=True).encode()).hexdigest()
+    write_json(manifest, {"made_with": wanted, "cities": summaries, "fingerprint": fingerprint})
+    return root
+
+
+def generator_version() -> str:
+    """Changes with the generator's sources."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def showcase(
+    city: str, seed: int = 0, tile_px: int = 640, panorama_px: tuple[int, int] = (512, 1024)
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64]]:
+    """One sharp pair for looking at: tile, panorama, offset [north, east] in pixels.
+
+    A small world in the city's style at 0.15 m/px; not a place of the city on disk.
+    """
+    if city not in STYLES:
+        raise ValueError(f"unknown city {city!r}: expected one of {', '.join(STYLES)}")
+    place, rng = Place(STYLES[city], 5), np.random.default_rng([seed, 7])
+    world = build_world(place.style, place.side_m, 0.15, seed)
+    queries = sample_queries(world, place, rng)
+    middle = np.abs(place.grid_position(queries.latlon) - 2).max(axis=1)
+    query = int(np.argmin(middle + rng.uniform(0, 0.5, len(middle))))
+    latlon, tile = queries.latlon[query], place.tile_latlon()[queries.references[query, 0]]
+    x, y = place.to_world(tile)
+    panorama = world.panorama(*place.to_world(latlon), *panorama_px, rng)
+    offset = geometry.label_offsets(latlon, tile, city, "corrected")
+    return world.tile(x, y, place.tile_side_m, tile_px), panorama, offset
+
+
+# -- one city, in a process of its own -------------------------------------------------------
+
+
+def _make_city(root: Path, city: str, size: Size, seed: int, counts: Any) -> dict[str, Any]:
+    """Tiles, panoramas and labels of one city. Returns its summary for the manifest."""
+    place = Place(STYLES[city], size.tiles)
+    world = build_world(place.style, place.side_m, size.resolution_m, seed)
+    number = list(STYLES).index(city)
+    queries = sample_queries(world, place, np.random.default_rng([seed, number]))
+    counts.put(-len(queries.ids))
+    digest = hashlib.sha256()
+    images = (*_tiles(root, place, world, size), *_panoramas(root, place, world, queries, size, seed))
+    for path, render in images:
+        if not path.exists():
+            write_atomically(path, lambda partial, r=render: partial.write_bytes(r()))  # type: ignore[misc]
+        digest.update(path.read_bytes())
+        counts.put(1)
+    write_labels(root, city, place.tile_latlon(), queries)
+    for file in sorted(root.glob(f"splits*/{city}/*.txt")):
+        digest.update(file.read_bytes())
+    return {**statistics(queries), "side_m": round(place.side_m, 2), "bytes": digest.hexdigest()}
+
+
+def _tiles(root: Path, place: Place, world: World, size: Size) -> Iterator[tuple[Path, Any]]:
+    latlons = place.tile_latlon()
+    for latlon, (x, y) in zip(latlons, place.to_world(latlons), strict=True):
+        path = root / place.style.name / "satellite" / tile_name(latlon)
+        yield path, lambda x=x, y=y: _png(world.tile(x, y, place.tile_side_m, size.tile_px))
+
+
+def _panoramas(
+    root: Path, place: Place, world: World, queries: Queries, size: Size, seed: int
+) -> Iterator[tuple[Path, Any]]:
+    number = list(STYLES).index(place.style.name)
+    spots = place.to_world(queries.latlon)
+    for i, (identity, latlon, (x, y)) in enumerate(
+        zip(queries.ids, queries.latlon, spots, strict=True)
+    ):
+        path = root / place.style.name / "panorama" / panorama_name(identity, latlon)
+        rng = np.random.default_rng([seed, number, i])
+        yield (
+            path,
+            lambda x=x, y=y, rng=rng: _jpeg(world.panorama(x, y, *size.panorama_px, rng)),
+        )
+
+
+def statistics(queries: Queries) -> dict[str, Any]:
+    """What VIGOR's paper reports of its sampling, measured on a city.
+
+    Distances in metres (WGS84); leakage: share of test queries whose positive tile is also the
+    positive of a training query.
+    """
+    train, test = queries.latlon[queries.train], queries.latlon[~queries.train]
+    nearest = [
+        Geod(ellps="WGS84").inv(
+            np.full(len(train), lon), np.full(len(train), lat), train[:, 1], train[:, 0]
+        )[2].min()
+        for lat, lon in test
+    ]
+    positives = queries.references[:, 0]
+    leaking = np.isin(positives[~queries.train], positives[queries.train])
+    tiles = len(queries.collected_cover)
+    return {
+        "tiles": tiles,
+        "queries": len(queries.ids),
+        "queries_per_tile": round(len(queries.ids) / tiles, 3),
+        "distractor_share": round(float(1 - queries.collected_cover.mean()), 4),
+        "test_to_train_median_m": round(float(np.median(nearest)), 2),
+        "leakage": round(float(leaking.mean()), 4),
+    }
+
+
+# -- helpers ---------------------------------------------------------------------------------
+
+
+def _size(size: Size | str) -> Size:
+    if isinstance(size, Size):
+        return size
+    if size not in SIZES:
+        raise ValueError(f"unknown size {size!r}: expected one of {', '.join(SIZES)}, or a Size")
+    return SIZES[size]
+
+
+def _claim(root: Path, wanted: dict[str, Any]) -> None:
+    """Mark the folder as ours; start afresh if it is a city of other settings."""
+    marker = root / "embedded_city.json"
+    if root.exists() and any(root.iterdir()) and not marker.exists():
+        raise NotOurs(
+            f"{root} is not empty and holds no embedded city: name another folder, or empty it"
+        )
+    if marker.exists() and json.loads(marker.read_text()) != wanted:
+        shutil.rmtree(root)
+    write_json(marker, wanted)
+
+
+def _events(counts: Any, futures: list[Any]) -> Iterator[int]:
+    """Counts as they come, until every city is done or one has failed."""
+    import queue
+
+    while True:
+        try:
+            yield counts.get(timeout=0.2)
+        except queue.Empty:
+            for future in futures:
+                if future.done() and future.exception():
+                    raise future.exception() from None
+            if all(future.done() for future in futures):
+                return
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()

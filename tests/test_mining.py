@@ -1,0 +1,89 @@
+"""Which pairs share a batch, and which examples the pool calls hard."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vigorlib.mining import OverlapFreeBatches, Pool
+
+
+@pytest.fixture
+def references() -> np.ndarray:
+    """A strip of overlapping 2x2 blocks: query q sees tiles around its own place on a 12x12 grid."""
+    rng = np.random.default_rng(3)
+    corners = rng.integers(0, 11, (150, 2))
+    steps = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    blocks = (corners[:, None] + steps) @ (12, 1)  # (Q, 4)
+    return np.stack([rng.permutation(row) for row in blocks])
+
+
+def test_no_two_queries_of_a_batch_share_a_tile(references):
+    batches = OverlapFreeBatches(references).epoch(40, 8, np.random.default_rng(0))
+    assert batches.shape == (40, 8)
+    for batch in batches:
+        assert len(np.unique(references[batch])) == 4 * len(batch)
+
+
+def test_mined_batches_share_no_tile_either_and_hold_hard_examples(references):
+    sampler = OverlapFreeBatches(references)
+    far = references[:, 0][::-1][:5]
+    hard = np.tile(far, (len(references), 1))
+    batches = sampler.epoch(40, 8, np.random.default_rng(0), hard)
+    for batch in batches:
+        assert len(np.unique(references[batch])) == 4 * len(batch)
+    mined = np.isin(references[batches, 0], far).any(axis=1).mean()
+    plain = sampler.epoch(40, 8, np.random.default_rng(0))
+    assert mined > 0.9 > np.isin(references[plain, 0], far).any(axis=1).mean()
+
+
+def test_sampling_is_uniform_over_positive_tiles_not_over_queries():
+    references = np.array([[0, 1, 2, 3]] * 9 + [[4, 5, 6, 7]])  # nine queries here, one there
+    drawn = OverlapFreeBatches(references).epoch(4000, 1, np.random.default_rng(1))
+    share = (references[drawn[:, 0], 0] == 4).mean()
+    assert share == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_same_generator_draws_the_same_batches(references):
+    sampler = OverlapFreeBatches(references)
+    first, again = (sampler.epoch(5, 6, np.random.default_rng(9)) for _ in range(2))
+    assert (first == again).all()
+
+
+def test_an_impossible_batch_is_refused():
+    references = np.array([[0, 1, 2, 3]] * 5)
+    with pytest.raises(ValueError, match="smaller batch"):
+        OverlapFreeBatches(references).epoch(1, 2, np.random.default_rng(0))
+
+
+def test_the_pool_ranks_as_a_sort_does(references):
+    generator = torch.Generator().manual_seed(0)
+    pool = Pool(len(references), 144, 16)
+    pool.ground = F.normalize(torch.randn(pool.ground.shape, generator=generator), dim=1)
+    pool.satellite = F.normalize(torch.randn(pool.satellite.shape, generator=generator), dim=1)
+    candidates = np.unique(references[:, 0])
+    hard = pool.hardest(references, candidates, 7, np.random.default_rng(0), chunk=32)
+    for query, row in enumerate(hard):
+        others = np.setdiff1d(candidates, references[query])
+        similarity = (pool.satellite[others] @ pool.ground[query]).numpy()
+        assert set(row) == set(others[np.argsort(-similarity)[:7]])
+
+
+def test_a_querys_own_tiles_are_never_hard(references):
+    pool = Pool(len(references), 144, 4)
+    pool.update(np.arange(150), torch.ones(150, 4), np.arange(144), torch.ones(144, 4))
+    hard = pool.hardest(references, np.unique(references[:, 0]), 20, np.random.default_rng(0))
+    for query, row in enumerate(hard):
+        assert not set(row) & set(references[query])
+
+
+def test_the_pool_keeps_what_training_saw_last():
+    pool = Pool(3, 3, 2)
+    for value in (1.0, 2.0):
+        pool.update(np.array([1]), torch.full((1, 2), value), np.array([2]), torch.ones(1, 2))
+    assert pool.ground.tolist() == [[0, 0], [2, 2], [0, 0]]
+    restored = Pool(3, 3, 2)
+    restored.load_state_dict(pool.state_dict())
+    assert (restored.ground == pool.ground).all() and (restored.satellite == pool.satellite).all()

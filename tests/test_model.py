@@ -1,0 +1,155 @@
+"""The network: SAFA against loops from the formula, shapes, names, and the errors people meet."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from vigorlib import model
+from vigorlib.recipes import PROFILES, RECIPES, get_recipe
+
+
+def safa_by_hand(safa: model.SAFA, features: torch.Tensor) -> torch.Tensor:
+    """The original's einsums, spelled out: one position, one head, one channel at a time."""
+    batch, channels, height, width = features.shape
+    positions, hidden = height * width, height * width // 2
+    flat = features.reshape(batch, channels, positions)
+    out = torch.zeros(batch, safa.heads, channels, dtype=features.dtype)
+    for b in range(batch):
+        peak = [max(flat[b, c, i].item() for c in range(channels)) for i in range(positions)]
+        for d in range(safa.heads):
+            middle = [
+                sum(peak[i] * safa.w1[i, j, d].item() for i in range(positions))
+                + safa.b1[0, j, d].item()
+                for j in range(hidden)
+            ]
+            for i in range(positions):
+                weight = sum(middle[j] * safa.w2[j, i, d].item() for j in range(hidden))
+                weight += safa.b2[0, i, d].item()
+                out[b, d] += weight * flat[b, :, i]
+    return out.reshape(batch, -1)
+
+
+def test_safa_equals_the_formula():
+    torch.manual_seed(0)
+    safa = model.SAFA(2, 3, heads=4).double()
+    features = torch.rand(2, 5, 2, 3, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(safa(features), safa_by_hand(safa, features), rtol=1e-9, atol=1e-9)
+
+
+def test_safa_has_the_shapes_of_the_original():
+    safa = model.SAFA(10, 20)
+    assert safa.w1.shape == (200, 100, 8) and safa.b1.shape == (1, 100, 8)
+    assert safa.w2.shape == (100, 200, 8) and safa.b2.shape == (1, 200, 8)
+    assert safa.w1.abs().max() <= 0.01 and float(safa.w1.std()) == pytest.approx(0.0044, rel=0.05)
+    assert (safa.b1 == 0.1).all() and (safa.b2 == 0.1).all()
+
+
+def test_safa_flattens_heads_first():
+    safa = model.SAFA(2, 2, heads=3)
+    with torch.no_grad():
+        safa.w1.zero_(), safa.w2.zero_()
+        safa.b2[0, :, :] = torch.tensor([1.0, 2.0, 3.0])  # head h weights every position by h + 1
+    features = torch.ones(1, 5, 2, 2)
+    assert safa(features).view(3, 5)[:, 0].tolist() == [4.0, 8.0, 12.0]
+
+
+def test_position_weights_are_what_forward_uses():
+    safa = model.SAFA(3, 4, heads=2)
+    features = torch.rand(2, 6, 3, 4)
+    weights = safa.position_weights(features)
+    assert weights.shape == (2, 2, 3, 4)
+    expected = (features[:, None] * weights[:, :, None]).sum(dim=(3, 4)).flatten(1)
+    torch.testing.assert_close(safa(features), expected)
+
+
+def test_safa_refuses_another_image_size():
+    with pytest.raises(ValueError, match="built for 3x4"):
+        model.SAFA(3, 4)(torch.rand(1, 2, 4, 4))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_builds_and_describes(recipe):
+    profile = PROFILES["smoke"]
+    torch.manual_seed(0)
+    network = model.build(recipe, profile)
+    panoramas = torch.randint(0, 256, (2, 3, *profile.panorama_px), dtype=torch.uint8)
+    tiles = torch.randint(0, 256, (3, 3, *profile.tile_px), dtype=torch.uint8)
+    ground, satellite = network(panoramas, tiles)
+    assert ground.shape == (2, network.dimension) and satellite.shape == (3, network.dimension)
+    torch.testing.assert_close(ground.norm(dim=1), torch.ones(2))
+    assert (network.offset is not None) == get_recipe(recipe).hybrid
+
+
+def test_only_the_siamese_baseline_shares_weights_between_the_views():
+    shared = {}
+    for name in ("siamese", "safa"):
+        network = model.build(name, "smoke")
+        ground = {id(p) for p in network.ground.parameters()}
+        shared[name] = sum(id(p) in ground for p in network.satellite.parameters())
+    assert shared == {"siamese": 2, "safa": 0}  # weight and bias of the one linear layer
+
+
+def test_full_size_feature_maps_are_those_of_the_paper():
+    vgg = model.VGG()
+    assert vgg.channels == 512
+    assert sum(p.numel() for p in vgg.parameters()) == 14_714_688  # VGG-16 without its classifier
+    with torch.no_grad():
+        assert vgg.eval()(torch.zeros(1, 3, 64, 128)).shape == (1, 512, 4, 8)  # H/16: 20x40 at 320x640
+    names = [name for name, _ in vgg.named_modules() if "conv" in name]
+    assert names[0].endswith("conv1_1") and names[-1].endswith("conv5_3") and len(names) == 13
+
+
+def test_our_layers_take_torchvisions_weights():
+    torchvision = pytest.importorskip("torchvision")
+    for name in ("vgg16", "resnet18"):
+        ours = model.backbone(name)
+        theirs = torchvision.models.get_model(name, weights=None).eval()
+        keys = [k for k in theirs.state_dict() if not k.startswith(("classifier", "fc."))]
+        values = [theirs.state_dict()[k] for k in keys]
+        ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
+        images = torch.rand(1, 3, 64, 64)
+        with torch.no_grad():
+            if name == "vgg16":
+                expected = theirs.features[:30](images)  # up to conv5_3's ReLU
+            else:
+                stem = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
+                expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(stem))))
+            torch.testing.assert_close(ours.eval()(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_any_timm_name_is_a_backbone():
+    network = model.backbone("convnext_atto")
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 64, 64)).shape == (1, network.channels, 2, 2)
+
+
+def test_an_unknown_backbone_names_the_known_ones():
+    with pytest.raises(ValueError, match="vgg16.*resnet18"):
+        model.backbone("no_such_network")
+    recipe = dataclasses.replace(get_recipe("vigor"), aggregator="attention")
+    with pytest.raises(ValueError, match="'safa', 'average' or 'flatten'"):
+        model.build(recipe, "smoke")
+
+
+def test_caffe_normalisation_is_bgr_minus_the_loaders_means():
+    image = torch.zeros(1, 3, 1, 1)
+    image[0, 0] = 123.6  # red
+    out = model.Normalise("caffe")(image)[0, :, 0, 0]
+    torch.testing.assert_close(out, torch.tensor([-103.939, -116.779, 0.0]))
+
+
+def test_the_offset_head_sees_the_satellite_first():
+    head = model.OffsetHead(2, hidden=3)
+    ground, satellite = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])
+    expected = head.layers(torch.tensor([[3.0, 4.0, 1.0, 2.0]]))
+    torch.testing.assert_close(head(ground, satellite), expected)
+
+
+def test_rescaling_makes_the_offset_blind_to_length():
+    head = model.OffsetHead(4, hidden=8, rescale=True)
+    ground, satellite = torch.rand(3, 4), torch.rand(3, 4)
+    torch.testing.assert_close(head(ground, satellite), head(ground * 7, satellite * 0.1))

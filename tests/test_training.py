@@ -1,0 +1,250 @@
+"""The loop: it learns, it resumes exactly, many processes follow one, divergence is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vigorlib import model, retrieval, training
+from vigorlib.dataset import Vigor
+from vigorlib.recipes import get_profile, get_recipe
+from vigorlib.runs import describe_both, photographs
+
+SMOKE = get_profile("smoke")
+
+
+@pytest.fixture(scope="module")
+def photos(city_root):
+    return photographs(city_root, SMOKE, "same-area", "train", progress=False)
+
+
+def trainer(photos, recipe="vigor", folder=None, profile=SMOKE, seed=0, **changes):
+    torch.manual_seed(seed)
+    network = model.build(recipe, profile)
+    return training.Trainer(
+        network,
+        photos.data,
+        photos.panoramas,
+        photos.tiles,
+        get_recipe(recipe),
+        profile,
+        seed,
+        folder,
+        progress=False,
+        **changes,
+    )
+
+
+def test_vigor_trains_triplet_then_hybrid_and_baselines_triplet_as_long():
+    full = get_profile("full")
+    vigor = training.stages(get_recipe("vigor"), full, "same-area")
+    assert [(s.name, s.epochs, s.batch) for s in vigor] == [("triplet", 30, 14), ("hybrid", 15, 10)]
+    assert (vigor[1].iou_weight, vigor[1].offset_weight) == (0.1, 0.01)
+    cross = training.stages(get_recipe("vigor"), full, "cross-area")
+    assert [s.epochs for s in cross] == [11, 10]
+    (safa,) = training.stages(get_recipe("safa"), full, "same-area")
+    assert (safa.epochs, safa.hybrid) == (45, False)
+
+
+def test_the_second_stage_goes_on_at_the_decayed_rate():
+    steps = 30 * (52_609 // 14)
+    rate = training.learning_rate(get_profile("full"), steps, 2 * steps)
+    assert rate == pytest.approx(1.8e-6, rel=0.02)
+
+
+def test_cosine_warms_up_and_ends_near_zero():
+    rates = [training.learning_rate(get_profile("mini"), step, 1000) for step in range(1000)]
+    assert rates[0] < 1e-4 and max(rates) > 0.0029 and rates[-1] < 1e-6
+    assert int(np.argmax(rates)) in range(40, 60)
+
+
+def test_a_run_learns_and_keeps_its_history(photos):
+    profile = dataclasses.replace(SMOKE, epochs={"same-area": (6, 6)})
+    history = trainer(photos, profile=profile).train()
+    triplet = [entry["triplet"] for entry in history.losses]
+    assert np.mean(triplet[-5:]) < 0.8 * np.mean(triplet[:5])
+    assert "iou" not in history.losses[0] and {"iou", "offset"} <= set(history.losses[-1])
+    assert history.step == 12 * (len(photos.data) // profile.batch)
+
+
+@pytest.mark.parametrize("stop_at", [3, 9, 17])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(photos, tmp_path, stop_at):
+    profile = dataclasses.replace(SMOKE, epochs={"same-area": (3, 2)}, checkpoint_steps=4)
+    undisturbed = trainer(photos, profile=profile)
+    undisturbed.train()
+
+    class Killed(BaseException):
+        pass
+
+    def kill(step: int, total: int, text: str) -> None:
+        if step == stop_at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer(photos, profile=profile, folder=tmp_path, report=kill).train()
+    resumed = trainer(photos, profile=profile, folder=tmp_path)
+    resumed.train()
+    assert resumed.state.losses == undisturbed.state.losses
+    for a, b in zip(
+        resumed.network.state_dict().values(), undisturbed.network.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(photos, tmp_path, caplog):
+    profile = dataclasses.replace(SMOKE, epochs={"same-area": (1, 1)}, checkpoint_steps=3)
+    first = trainer(photos, profile=profile, folder=tmp_path)
+    first.train()
+    newest = tmp_path / "checkpoint.pt"
+    newest.write_bytes(newest.read_bytes()[:500])
+    again = trainer(photos, profile=profile, folder=tmp_path)
+    again.train()
+    assert "damaged" in caplog.text
+    assert again.state.losses == first.state.losses
+
+
+def test_a_diverging_run_names_step_and_batch(photos):
+    profile = dataclasses.replace(SMOKE, learning_rate=math.inf)
+    with pytest.raises(training.TrainingDiverged, match=r"step \d+ .*,.jpg"):
+        trainer(photos, profile=profile).train()
+
+
+def test_eight_pairs_are_learned_by_heart(photos):
+    """Network, losses and optimiser together reach recall 1 on what they saw."""
+    data = photos.data
+    chosen: list[int] = []
+    for query in range(len(data)):
+        taken = data.references[chosen].ravel() if chosen else []
+        if not np.isin(data.references[query], taken).any():
+            chosen.append(query)
+        if len(chosen) == 8:
+            break
+    network = model.build("safa", SMOKE)
+    torch.manual_seed(0)
+    loss_of = training.PairLoss(
+        network, training.Stage("triplet", 1, 8), get_recipe("safa"), floor=None
+    )
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    panoramas = photos.panoramas[chosen]
+    tiles = photos.tiles[data.references[chosen, 0]]
+    nothing = torch.zeros(8, 2)
+    for _ in range(120):
+        loss, _, _ = loss_of(panoramas, tiles, nothing, nothing)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    ground, satellite = describe_both(network, photos, SMOKE, np.array(chosen), progress=False)
+    gallery = satellite.values[torch.from_numpy(data.references[chosen, 0])]
+    own = np.arange(8)[:, None].repeat(4, axis=1)
+    assert (retrieval.ranks(ground.values, gallery, own, k=1).positive == 0).all()
+
+
+def test_the_offset_is_learned_with_the_right_sign(photos):
+    """By heart on a few pairs the predicted offset must beat the tile's centre; a flip cannot."""
+    data, chosen = photos.data, np.arange(16)
+    torch.manual_seed(0)
+    network = model.build("vigor", SMOKE)
+    stage = training.Stage("hybrid", 1, 16, iou_weight=0.1, offset_weight=1.0)
+    loss_of = training.PairLoss(network, stage, get_recipe("vigor"), floor=0.1)
+    columns = np.zeros((1, 16), dtype=np.int64) + 1
+    batch = training.EpochBatches(
+        data, photos.panoramas, photos.tiles, chosen[None], columns
+    )[0]
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    for _ in range(150):
+        loss, parts, _ = loss_of(**batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    centre = float((batch["offsets"] ** 2).sum(dim=1).mean())
+    assert float(parts["offset"].detach()) < 0.3 * centre
+    target = torch.from_numpy(data.offsets_px[chosen, 0] / 320).float()
+    assert torch.equal(batch["offsets"], target)
+
+
+def test_each_process_gets_its_slice_of_the_global_batch(photos):
+    data = photos.data
+    queries, semi = np.arange(8).reshape(2, 4), np.ones((2, 4), dtype=np.int64)
+    arguments = (data, photos.panoramas, photos.tiles, queries, semi)
+    whole = training.EpochBatches(*arguments)[1]
+    parts = [training.EpochBatches(*arguments, rank, 2)[1] for rank in range(2)]
+    assert torch.equal(torch.cat([p["panoramas"] for p in parts]), whole["panoramas"])
+    positives = torch.cat([p["tiles"][:2] for p in parts])
+    semis = torch.cat([p["tiles"][2:] for p in parts])
+    assert torch.equal(torch.cat([positives, semis]), whole["tiles"])
+    assert all(torch.equal(p["offsets"], whole["offsets"]) for p in parts)
+
+
+def test_two_processes_follow_one(city_root, tmp_path):
+    """The same global batch in one process and in two (gloo): the same losses to 1e-4."""
+    records = []
+    for processes in (1, 2):
+        home = tmp_path / str(processes)
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
+        launcher += ["--num_processes", str(processes), "--num_machines", "1"]
+        launcher += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+        if processes > 1:
+            launcher += ["--multi_gpu"][:0] + ["--main_process_port", "29533"]
+        command = [*launcher, "-m", "vigorlib", "train", "--recipe", "vigor", "--profile", "smoke"]
+        environment = {
+            **os.environ,
+            "VIGOR_BOOK_HOME": str(home),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        }
+        done = subprocess.run(
+            [*command, "--data-root", str(city_root)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        (record,) = home.glob("runs/smoke/*/record.json")
+        records.append(json.loads(record.read_text()))
+    assert [r["made"]["processes"] for r in records] == [1, 2]
+    one, two = (r["history"]["losses"] for r in records)
+    assert len(one) == len(two) > 10
+    for a, b in zip(one, two, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(photos):
+    profile = dataclasses.replace(SMOKE, batch=5)
+    made = trainer(photos, profile=profile)
+    made.accelerator.state._shared_state["num_processes"] = 2
+    try:
+        with pytest.raises(ValueError, match="a batch of 5 pairs cannot be shared by 2 processes"):
+            made._draw(made.stages[0], 0, refresh=False)
+    finally:
+        made.accelerator.state._shared_state["num_processes"] = 1
+
+
+def test_unknown_words_name_the_known_ones():
+    profile = get_profile("smoke")
+    for change, message in (
+        ({"schedule": "steps"}, "'exponential' or 'cosine'"),
+        ({"optimizer": "sgd"}, "'adam' or 'adamw'"),
+        ({"precision": "int8"}, "auto, float32"),
+    ):
+        changed = dataclasses.replace(profile, **change)
+        with pytest.raises(ValueError, match=message):
+            training.learning_rate(changed, 0, 1)
+            training._optimizer(model.build("safa", changed), changed)
+            training.mixed_precision(changed.precision)
+
+
+def test_data_too_small_for_a_batch_is_refused(city_root, photos):
+    small = Vigor(city_root)
+    small.queries = dataclasses.replace(small.queries, names=small.queries.names[:3])
+    with pytest.raises(ValueError, match="3 queries do not fill one batch of 6"):
+        trainer(dataclasses.replace(photos, data=small))

@@ -1,0 +1,1 @@
+"""VIGOR in PyTorch: one concept of the paper a module (see the book)."""

@@ -1,0 +1,86 @@
+"""A trained network over a whole gallery: images -> descriptors, streamed in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from vigorlib.images import Pixels
+from vigorlib.model import CrossViewNet
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """values: (N, D) L2-normalised; lengths: (N, 1) what normalising took away."""
+
+    values: Tensor
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def raw(self, indices: Tensor) -> Tensor:
+        """Un-normalised descriptors of some rows, as the offset head wants them."""
+        return self.values[indices] * self.lengths[indices]
+
+
+class _Chunks(Dataset[Tensor]):
+    def __init__(self, pixels: Pixels, indices: np.ndarray, batch: int) -> None:
+        self.pixels = pixels
+        self.chunks = [indices[i : i + batch] for i in range(0, len(indices), batch)]
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.pixels[self.chunks[i]]
+
+
+@torch.inference_mode()
+def describe(
+    branch: Callable[[Tensor], Tensor],
+    pixels: Pixels,
+    indices: np.ndarray | None = None,
+    batch: int = 64,
+    device: torch.device | str = "cpu",
+    precision: str = "no",
+    progress: str = "",
+) -> Descriptors:
+    """Descriptors of images. branch: ``network.describe_ground`` or ``network.describe_satellite``.
+
+    indices: which images (all). precision: Accelerate's word for autocast ("no", "bf16", "fp16").
+    progress: label of a progress bar; empty for none.
+    """
+    indices = np.arange(len(pixels)) if indices is None else np.asarray(indices)
+    pixels.prepare(progress=bool(progress))
+    workers = 0 if pixels.file is not None else 4
+    loader = DataLoader(_Chunks(pixels, indices, batch), batch_size=None, num_workers=workers)
+    kind = torch.device(device).type
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    rows = []
+    for images in tqdm(loader, desc=progress, unit="batch", disable=not progress):
+        with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
+            rows.append(branch(images.to(device, non_blocking=True)).float())
+    raw = torch.cat(rows)
+    lengths = raw.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return Descriptors(raw / lengths, lengths)
+
+
+@torch.inference_mode()
+def predict_offsets(
+    network: CrossViewNet, ground: Descriptors, satellite: Descriptors, tiles: np.ndarray
+) -> np.ndarray:
+    """(Q, 2) offsets [north, east] in units of half a tile, query i against tile ``tiles[i]``."""
+    if network.offset is None:
+        raise ValueError("this network has no offset head: expected a recipe with a hybrid stage")
+    predicted = []
+    for rows in torch.arange(len(ground)).split(4096):
+        pair = ground.raw(rows), satellite.raw(torch.from_numpy(tiles[rows.numpy()]))
+        predicted.append(network.offset(*pair))
+    return torch.cat(predicted).float().cpu().numpy()

@@ -1,0 +1,111 @@
+"""Photographs -> uint8 pixels at the network's size, decoded once.
+
+``Pixels`` hands out batches either straight from the files (any size of data set, with loader
+processes) or from one memory-mapped array written on first use (small profiles: no epoch decodes
+anything). Resizing averages areas, as the released loader does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from tqdm.auto import tqdm
+
+
+class ImageError(ValueError):
+    """A photograph is missing, truncated or no image at all."""
+
+
+def read_image(path: str | Path, height: int = 0, width: int = 0) -> NDArray[np.uint8]:
+    """Decode an image to RGB (H, W, 3) uint8, area-averaged to height x width if those are given."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise ImageError(
+            f"image {path} does not exist though the label files name it: the copy is incomplete"
+        ) from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ImageError(
+            f"image {path} cannot be decoded ({error}): expected a whole JPEG or PNG; "
+            "fetch this file again"
+        ) from None
+    return resize(pixels, height, width) if height and width else pixels
+
+
+def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """(H, W, 3) -> (height, width, 3), averaging areas (cv2.INTER_AREA, as the original)."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class Pixels:
+    """Images of one kind at one size: ``pixels[indices]`` -> uint8 tensor (B, 3, H, W), RGB.
+
+    cache: folder for the memory-mapped array, or None to decode from the files at each access.
+    Safe to hand to loader processes: nothing is opened before it is needed.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], height: int, width: int, cache: Path | None = None
+    ) -> None:
+        self.paths, self.height, self.width = list(paths), height, width
+        self.file = cache / f"{self._key()}.npy" if cache else None
+        self._mapped: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
+        if self.file is None:
+            batch = np.stack([read_image(self.paths[i], self.height, self.width) for i in indices])
+        else:
+            if self._mapped is None:
+                self.prepare()
+                self._mapped = np.load(self.file, mmap_mode="r")
+            batch = self._mapped[np.asarray(indices)]
+        # (B, H, W, 3) seen as (B, 3, H, W): channels-last memory, no copy
+        return torch.from_numpy(batch).permute(0, 3, 1, 2)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_mapped": None}
+
+    def prepare(self, progress: bool = True) -> None:
+        """Write the memory-mapped array if it is not there (atomically; safe among processes)."""
+        if self.file is None or self.file.exists():
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_suffix(f".{os.getpid()}.partial")
+        shape = (len(self), self.height, self.width, 3)
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        try:
+            with ThreadPoolExecutor() as pool:
+                read = pool.map(lambda path: read_image(path, self.height, self.width), self.paths)
+                bar = tqdm(read, total=len(self), desc="decoding", disable=not progress)
+                for i, pixels in enumerate(bar):
+                    array[i] = pixels
+            array.flush()
+            partial.replace(self.file)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _key(self) -> str:
+        """Names, sizes and dates of the sources and the wanted size: a changed source is noticed."""
+        digest = hashlib.sha256(f"{self.height}x{self.width}".encode())
+        for path in self.paths:
+            try:
+                status = path.stat()
+                digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns};".encode())
+            except FileNotFoundError:
+                digest.update(f"{path.name}:missing;".encode())  # prepare() will name it
+        return f"{self.height}x{self.width}-{digest.hexdigest()[:16]}"

@@ -1,0 +1,134 @@
+"""Which pairs share a batch: overlap-free sampling and the pool of hard examples.
+
+Sampling draws uniformly over the tiles that are somebody's positive, then one of the tile's
+panoramas; no two queries of a batch share any of their four tiles, so that every other pair of the
+batch is a true negative. Mining (Zhu et al., WACV 2021) keeps the descriptors seen while training,
+as stale as they are, ranks tiles for every query once an epoch and fills half of each batch with
+queries of tiles that the other half finds hard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Indices = NDArray[np.int64]
+
+
+class OverlapFreeBatches:
+    """Draws batches of query indices in which no two queries share a tile.
+
+    references: (Q, 4) tile indices, positive first.
+    """
+
+    MAX_TRIES = 1000
+
+    def __init__(self, references: Indices) -> None:
+        self.references = np.asarray(references)
+        positives = self.references[:, 0]
+        order = np.argsort(positives, kind="stable")
+        self.positive_tiles, starts = np.unique(positives[order], return_index=True)
+        self._queries_of = dict(
+            zip(self.positive_tiles.tolist(), np.split(order, starts[1:]), strict=True)
+        )
+
+    def epoch(
+        self, steps: int, batch: int, rng: np.random.Generator, hard: Indices | None = None
+    ) -> Indices:
+        """(steps, batch) query indices. With ``hard`` (Q, K), half of each batch is mined.
+
+        hard[q] lists the positive tiles of others that the network confuses with query q's.
+        """
+        return np.stack([self._batch(batch, rng, hard) for _ in range(steps)])
+
+    def _batch(self, size: int, rng: np.random.Generator, hard: Indices | None) -> Indices:
+        chosen: list[int] = []
+        used: set[int] = set()
+
+        def add(query: int) -> None:
+            tiles = self.references[query].tolist()
+            if used.isdisjoint(tiles):
+                chosen.append(query)
+                used.update(tiles)
+
+        random_size = size if hard is None else size - size // 2
+        self._fill(chosen, random_size, rng, add)
+        if hard is not None:
+            for anchor in chosen[: size - random_size]:
+                add(self._query_of(int(rng.choice(hard[anchor])), rng))
+            self._fill(chosen, size, rng, add)  # a hard example that overlapped is replaced
+        return np.array(chosen)
+
+    def _fill(
+        self, chosen: list[int], size: int, rng: np.random.Generator, add: Callable[[int], None]
+    ) -> None:
+        for _ in range(self.MAX_TRIES * size):
+            if len(chosen) == size:
+                return
+            add(self._query_of(int(rng.choice(self.positive_tiles)), rng))
+        raise ValueError(
+            f"no batch of {size} queries without a shared tile was found among "
+            f"{len(self.references)} queries: use a smaller batch or more data"
+        )
+
+    def _query_of(self, tile: int, rng: np.random.Generator) -> int:
+        return int(rng.choice(self._queries_of[tile]))
+
+
+class Pool:
+    """Descriptors of every query and tile as training last saw them (first in, first out).
+
+    ground: (Q, D) and satellite: (N, D), zero until seen.
+    """
+
+    def __init__(self, queries: int, tiles: int, dimension: int) -> None:
+        self.ground = torch.zeros(queries, dimension)
+        self.satellite = torch.zeros(tiles, dimension)
+
+    def update(self, queries: Indices, ground: Tensor, tiles: Indices, satellite: Tensor) -> None:
+        """Remember the descriptors of one step: (B, D) each."""
+        self.ground[torch.from_numpy(queries)] = ground.detach().cpu().float()
+        self.satellite[torch.from_numpy(tiles)] = satellite.detach().cpu().float()
+
+    def hardest(
+        self,
+        references: Indices,
+        candidates: Indices,
+        keep: int,
+        rng: np.random.Generator,
+        sample: int = 40_000,
+        device: torch.device | str = "cpu",
+        chunk: int = 2048,
+    ) -> Indices:
+        """(Q, keep) tiles most similar to each query among ``sample`` random candidates.
+
+        candidates: tiles that may be named (those that are somebody's positive). A query's own
+        four tiles never count; tiles not seen yet come last.
+        """
+        tiles = rng.permutation(candidates)[:sample]
+        keep = min(keep, len(tiles) - references.shape[1])
+        if keep < 1:
+            raise ValueError(f"only {len(tiles)} candidate tiles: mining needs at least 6")
+        gallery = self.satellite[torch.from_numpy(tiles)].to(device)
+        column = np.full(len(self.satellite), -1)
+        column[tiles] = np.arange(len(tiles))
+        hard = np.empty((len(references), keep), dtype=np.int64)
+        for start in range(0, len(references), chunk):
+            rows = slice(start, start + chunk)
+            similarity = self.ground[rows].to(device) @ gallery.T  # (chunk, sample)
+            own = column[references[rows]]
+            row, which = np.nonzero(own >= 0)
+            similarity[torch.from_numpy(row), torch.from_numpy(own[row, which])] = -torch.inf
+            hard[rows] = tiles[similarity.topk(keep, dim=1).indices.cpu().numpy()]
+        return hard
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"ground": self.ground, "satellite": self.satellite}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.ground.copy_(state["ground"])
+        self.satellite.copy_(state["satellite"])

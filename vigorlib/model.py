@@ -1,0 +1,422 @@
+"""The network: two unshared branches (backbone, aggregator) and the offset head.
+
+    panorama (B, 3, H, W) -> backbone -> [pool] -> aggregator -> descriptor (B, D) --+
+                                                                                     +-> offset (B, 2)
+    tile     (B, 3, h, w) -> backbone -> [pool] -> aggregator -> descriptor (B, D) --+
+
+Images go in as RGB in 0..255 (uint8 or float); each backbone's own normalisation is part of the
+model. Descriptors come out L2-normalised from ``forward`` and un-normalised from ``describe_*``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from vigorlib.recipes import Profile, Recipe
+
+Loaded = TypeVar("Loaded")
+
+# -- backbones -------------------------------------------------------------------------------
+
+VGG16_LAYERS = (2, 2, 3, 3, 3)
+"""Convolutions in each of VGG-16's five groups; a 2x2 max-pool stands between two groups."""
+
+
+class VGG(nn.Module):
+    """VGG-16 up to conv5_3 after ReLU (before the last pooling); narrower and shorter on request.
+
+    (B, 3, H, W) -> (B, channels[-1], H/16, W/16) for five groups. Layers are named ``conv1_1`` ...
+    ``conv5_3`` as in the original's weight file.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (64, 128, 256, 512, 512),
+        layers: Sequence[int] = VGG16_LAYERS,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels = channels[-1]
+        self.groups = nn.ModuleList()
+        previous = 3
+        for group, (width, depth) in enumerate(zip(channels, layers, strict=True), start=1):
+            steps = nn.Sequential()
+            for layer in range(1, depth + 1):
+                convolution = nn.Conv2d(previous, width, 3, padding=1, bias=not batch_norm)
+                nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+                steps.add_module(f"conv{group}_{layer}", convolution)
+                if batch_norm:
+                    steps.add_module(f"norm{group}_{layer}", nn.BatchNorm2d(width))
+                steps.add_module(f"relu{group}_{layer}", nn.ReLU(inplace=True))
+                previous = width
+            self.groups.append(steps)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = images
+        for number, group in enumerate(self.groups):
+            features = group(F.max_pool2d(features, 2) if number else features)
+        return features
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016), named as torchvision names them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        residual = F.relu(self.bn1(self.conv1(features)))
+        residual = self.bn2(self.conv2(residual))
+        return F.relu(residual + self.downsample(features))
+
+
+class ResNet(nn.Module):
+    """ResNet of basic blocks: (2, 2, 2, 2) at width 64 is ResNet-18, (3, 4, 6, 3) ResNet-34.
+
+    (B, 3, H, W) -> (B, width * 2^(stages-1), H/s, W/s), s = 2^(stages+1).
+    """
+
+    def __init__(self, blocks: Sequence[int] = (2, 2, 2, 2), width: int = 64) -> None:
+        super().__init__()
+        self.channels = width * 2 ** (len(blocks) - 1)
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.stages = len(blocks)
+        inputs = width
+        for stage, depth in enumerate(blocks):
+            outputs, stride = width * 2**stage, 1 if stage == 0 else 2
+            layer = nn.Sequential(ResidualBlock(inputs, outputs, stride))
+            layer.extend(ResidualBlock(outputs, outputs, 1) for _ in range(depth - 1))
+            self.add_module(f"layer{stage + 1}", layer)
+            inputs = outputs
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1)
+        for stage in range(1, self.stages + 1):
+            features = getattr(self, f"layer{stage}")(features)
+        return features
+
+
+class TimmBackbone(nn.Module):
+    """The last feature map of any timm network: (B, 3, H, W) -> (B, channels, H/s, W/s)."""
+
+    def __init__(self, name: str, pretrained: bool = False) -> None:
+        super().__init__()
+        import timm
+
+        if not timm.is_model(name):
+            close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "none like it"
+            raise ValueError(
+                f"unknown backbone {name!r}: expected one of {', '.join(BACKBONES)} or a name from "
+                f"timm.list_models() (similar there: {close})"
+            )
+        self.network = timm.create_model(name, pretrained=pretrained, features_only=True)
+        self.channels = self.network.feature_info.channels()[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)[-1]
+
+
+BACKBONES: dict[str, Callable[[], nn.Module]] = {
+    "vgg16": VGG,
+    "resnet18": ResNet,
+    "resnet34": lambda: ResNet((3, 4, 6, 3)),
+    "vgg16-narrow": lambda: VGG((8, 16, 32, 64, 128), batch_norm=True),
+    "resnet-narrow": lambda: ResNet((1, 1, 1), width=32),
+    "vgg16-tiny": lambda: VGG((4, 8, 8, 16, 16)),
+}
+"""Backbones by name; add your own (a module with ``.channels``) to use it in a recipe."""
+
+
+def backbone(name: str, pretrained: bool = False) -> nn.Module:
+    """A backbone by its name here, or else by its name in timm (``resnet50`` for instance).
+
+    pretrained: ImageNet weights from torchvision or timm, which fetch them over the network once.
+    """
+    if name not in BACKBONES:
+        return _with_download_advice(name, lambda: TimmBackbone(name, pretrained))
+    network = BACKBONES[name]()
+    if pretrained:
+        _with_download_advice(name, lambda: _load_torchvision(network, name))
+    return network
+
+
+def _load_torchvision(network: nn.Module, name: str) -> None:
+    """Copy torchvision's ImageNet weights into one of our backbones, position by position."""
+    import torchvision
+
+    if name not in ("vgg16", "resnet18", "resnet34"):
+        raise ValueError(
+            f"there are no ImageNet weights for {name!r}: expected vgg16, resnet18, resnet34 or a "
+            "timm name; or build it with pretrained=False"
+        )
+    state = torchvision.models.get_model(name, weights="DEFAULT").state_dict()
+    wanted = network.state_dict()
+    values = [value for key, value in state.items() if not key.startswith(("classifier", "fc."))]
+    if [value.shape for value in values] != [value.shape for value in wanted.values()]:
+        raise RuntimeError(f"torchvision's {name} no longer has the layers of ours")
+    network.load_state_dict(dict(zip(wanted, values, strict=True)))
+
+
+def _with_download_advice(name: str, load: Callable[[], Loaded]) -> Loaded:
+    try:
+        return load()
+    except OSError as error:
+        raise RuntimeError(
+            f"the ImageNet weights of {name!r} could not be fetched ({error}). Fetch them once on "
+            "a machine with network access and copy its torch and Hugging Face caches here, or "
+            "train from scratch with pretrained=False"
+        ) from error
+
+
+class Normalise(nn.Module):
+    """RGB images in 0..255 -> what the backbone was made for. Nothing here is learned.
+
+    ``caffe``: BGR minus the means of the original's loader; ``imagenet``: torchvision's mean and
+    deviation; ``centred``: -1..1, for networks trained from scratch.
+    """
+
+    MEANS_AND_SCALES = {
+        # the loader subtracts 123.6 from red; the original's backbone file says 123.68
+        "caffe": ((103.939, 116.779, 123.6), (1.0, 1.0, 1.0)),
+        "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        "centred": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    }
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        if kind not in self.MEANS_AND_SCALES:
+            raise ValueError(
+                f"unknown normalisation {kind!r}: expected one of {', '.join(self.MEANS_AND_SCALES)}"
+            )
+        mean, scale = self.MEANS_AND_SCALES[kind]
+        self.bgr = kind == "caffe"
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.flip(1) if self.bgr else images
+        return (images - self.mean) / self.scale
+
+
+# -- aggregators -----------------------------------------------------------------------------
+
+
+class SAFA(nn.Module):
+    """Spatial-aware feature aggregation: ``heads`` learned weightings of the positions.
+
+    The channel-wise maximum (B, H*W) goes through two linear layers without activation,
+    H*W -> H*W/2 -> H*W, one pair for each head; each head sums the features with its weights.
+    (B, C, H, W) -> (B, heads*C), un-normalised, heads first, then channels. Weights start as a
+    truncated normal of deviation 0.005, biases as 0.1. Source: Shi et al. 2019, without the polar
+    transform, as VIGOR uses it.
+    """
+
+    def __init__(self, height: int, width: int, heads: int = 8) -> None:
+        super().__init__()
+        self.height, self.width, self.heads = height, width, heads
+        positions, hidden = height * width, height * width // 2
+        if hidden < 1:
+            raise ValueError(f"a {height}x{width} feature map is too small for SAFA: expected 2+")
+        self.w1 = nn.Parameter(torch.empty(positions, hidden, heads))
+        self.b1 = nn.Parameter(torch.full((1, hidden, heads), 0.1))
+        self.w2 = nn.Parameter(torch.empty(hidden, positions, heads))
+        self.b2 = nn.Parameter(torch.full((1, positions, heads), 0.1))
+        for weight in (self.w1, self.w2):
+            nn.init.trunc_normal_(weight, std=0.005, a=-0.01, b=0.01)
+
+    def position_weights(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, heads, H, W): how much each head counts each position."""
+        if features.shape[2:] != (self.height, self.width):
+            raise ValueError(
+                f"features are {features.shape[2]}x{features.shape[3]}: this SAFA was built for "
+                f"{self.height}x{self.width}; build the model for your image size"
+            )
+        peak = features.amax(dim=1).flatten(1)  # (B, H*W)
+        hidden = torch.einsum("bi,ijd->bjd", peak, self.w1) + self.b1
+        weights = torch.einsum("bjd,jid->bdi", hidden, self.w2) + self.b2.transpose(1, 2)
+        return weights.unflatten(2, (self.height, self.width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        weights = self.position_weights(features)
+        return torch.einsum("bchw,bdhw->bdc", features, weights).flatten(1)
+
+
+class FlattenProject(nn.Module):
+    """The reproduction report's aggregator: reweighted maps are flattened and projected, not summed.
+
+    Each of ``heads`` generators (H*W -> H*W/2 -> H*W on the channel maximum) reweights the map; the
+    flattened maps are concatenated and projected. (B, C, H, W) -> (B, dimension).
+    """
+
+    def __init__(
+        self, channels: int, height: int, width: int, heads: int = 4, dimension: int = 4096
+    ) -> None:
+        super().__init__()
+        positions, hidden = height * width, max(height * width // 2, 1)
+        self.generators = nn.ModuleList(
+            nn.Sequential(nn.Linear(positions, hidden), nn.Linear(hidden, positions))
+            for _ in range(heads)
+        )
+        self.project = nn.Linear(heads * channels * positions, dimension)
+
+    def forward(self, features: Tensor) -> Tensor:
+        peak = features.amax(dim=1).flatten(1)
+        maps = [
+            (features * generator(peak).unflatten(1, features.shape[2:])[:, None]).flatten(1)
+            for generator in self.generators
+        ]
+        return self.project(torch.cat(maps, dim=1))
+
+
+class GlobalAverage(nn.Module):
+    """Mean over positions, then a linear layer: the Siamese baseline. (B, C, H, W) -> (B, D)."""
+
+    def __init__(self, project: nn.Module) -> None:
+        super().__init__()
+        self.project = project
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.project(features.mean(dim=(2, 3)))
+
+
+# -- the whole network -----------------------------------------------------------------------
+
+
+class Branch(nn.Module):
+    """One view: normalise, backbone, optional 2x2 max-pool, aggregate. (B, 3, H, W) -> (B, D)."""
+
+    def __init__(self, normalise: Normalise, network: nn.Module, pool: bool) -> None:
+        super().__init__()
+        self.normalise, self.backbone, self.pool = normalise, network, pool
+        self.aggregator: nn.Module = nn.Identity()
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last feature map before pooling (conv5_3 for VGG-16): what explanations look at."""
+        return self.backbone(self.normalise(images))
+
+    def aggregate(self, features: Tensor) -> Tensor:
+        """Feature map -> un-normalised descriptor."""
+        return self.aggregator(F.max_pool2d(features, 2) if self.pool else features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.aggregate(self.features(images))
+
+
+class OffsetHead(nn.Module):
+    """Offset from the pair of un-normalised descriptors, satellite first (VIGOR section 3.4).
+
+    ground, satellite: (B, D) -> (B, 2) offsets [north, east] in units of half a tile.
+    rescale: bring each descriptor to length sqrt(D) first; the released code does not, but training
+    from scratch, where lengths drift, needs it.
+    """
+
+    def __init__(self, dimension: int, hidden: int = 512, rescale: bool = False) -> None:
+        super().__init__()
+        self.rescale = rescale
+        self.layers = nn.Sequential(
+            nn.Linear(2 * dimension, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 2)
+        )
+
+    def forward(self, ground: Tensor, satellite: Tensor) -> Tensor:
+        if self.rescale:
+            ground, satellite = (
+                F.normalize(x, dim=1) * x.shape[1] ** 0.5 for x in (ground, satellite)
+            )
+        return self.layers(torch.cat([satellite, ground], dim=1))
+
+
+class CrossViewNet(nn.Module):
+    """Two branches that do not share weights and, for recipes with a hybrid stage, the offset head.
+
+    dimension: length D of a descriptor.
+    """
+
+    def __init__(
+        self, ground: Branch, satellite: Branch, dimension: int, offset: OffsetHead | None
+    ) -> None:
+        super().__init__()
+        self.ground, self.satellite, self.offset = ground, satellite, offset
+        self.dimension = dimension
+
+    def describe_ground(self, panoramas: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D), un-normalised."""
+        return self.ground(panoramas).float()
+
+    def describe_satellite(self, tiles: Tensor) -> Tensor:
+        """(B, 3, h, w) -> (B, D), un-normalised."""
+        return self.satellite(tiles).float()
+
+    def forward(self, panoramas: Tensor, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """Panoramas (B, 3, H, W) and tiles (N, 3, h, w) -> L2-normalised (B, D) and (N, D)."""
+        ground, satellite = self.describe_ground(panoramas), self.describe_satellite(tiles)
+        return F.normalize(ground, dim=1), F.normalize(satellite, dim=1)
+
+
+def build(recipe: Recipe | str, profile: Profile | str = "mini") -> CrossViewNet:
+    """The network of a recipe at the size of a profile, with fresh (or ImageNet) weights.
+
+    Draws its initial weights from torch's current generator: call ``torch.manual_seed`` first, or
+    train through :func:`vigorlib.runs.load_or_train`, which does.
+    """
+    from vigorlib.recipes import get_profile, get_recipe
+
+    recipe, profile = get_recipe(recipe), get_profile(profile)
+    name = profile.backbones.get(recipe.backbone, recipe.backbone)
+    kind = "imagenet" if profile.pretrained else "centred"
+    branches = [
+        Branch(Normalise(kind), backbone(name, profile.pretrained), profile.pool) for _ in range(2)
+    ]
+    shapes = [
+        _feature_shape(branch, size)
+        for branch, size in zip(branches, (profile.panorama_px, profile.tile_px), strict=True)
+    ]
+    channels = branches[0].backbone.channels
+    dimension = channels * recipe.heads if recipe.aggregator == "safa" else profile.dimension
+    shared = nn.Linear(channels, dimension) if recipe.aggregator == "average" else None
+    for branch, shape in zip(branches, shapes, strict=True):
+        branch.aggregator = _aggregator(recipe, channels, shape, dimension, shared)
+    head = (
+        OffsetHead(dimension, profile.offset_hidden, profile.offset_rescale)
+        if recipe.hybrid
+        else None
+    )
+    return CrossViewNet(branches[0], branches[1], dimension, head)
+
+
+def _aggregator(
+    recipe: Recipe, channels: int, shape: tuple[int, int], dimension: int, shared: nn.Module | None
+) -> nn.Module:
+    if recipe.aggregator == "safa":
+        return SAFA(*shape, heads=recipe.heads)
+    if recipe.aggregator == "flatten":
+        return FlattenProject(channels, *shape, heads=recipe.heads, dimension=dimension)
+    if recipe.aggregator == "average" and shared is not None:
+        return GlobalAverage(shared)
+    raise ValueError(
+        f"unknown aggregator {recipe.aggregator!r}: expected 'safa', 'average' or 'flatten'"
+    )
+
+
+@torch.no_grad()
+def _feature_shape(branch: Branch, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the aggregator's input, seen by sending one blank image through."""
+    was_training = branch.training
+    features = branch.eval().features(torch.zeros(1, 3, *size))
+    branch.train(was_training)
+    return tuple(features.shape[2:]) if not branch.pool else tuple(s // 2 for s in features.shape[2:])

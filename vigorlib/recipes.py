@@ -1,0 +1,192 @@
+"""Recipes say what is trained, profiles at what size. Both are data; neither is a branch in the code.
+
+A backbone, loss weight or aggregator of your own is a new recipe::
+
+    mine = dataclasses.replace(get_recipe("vigor"), name="mine", backbone="convnext_atto")
+    run = runs.load_or_train(mine, "mini")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained. Defaults are VIGOR's own.
+
+    backbone: a name of :data:`vigorlib.model.BACKBONES` or of timm (profiles may replace it by a
+    narrow relative); aggregator: ``safa``, ``average`` (global average pooling and a linear layer
+    shared by both views) or ``flatten`` (the report's); heads: of SAFA or flatten.
+    mining: half of each batch from the pool of hard examples, from the profile's epoch on.
+    hybrid: a second stage that adds the IOU and offset losses; without it the triplet loss is
+    trained for the epochs of both stages, so that all rows see as many pairs.
+    alpha, include_diagonal: of the soft-margin triplet loss.
+    """
+
+    name: str
+    title: str
+    backbone: str = "vgg16"
+    aggregator: str = "safa"
+    heads: int = 8
+    mining: bool = True
+    hybrid: bool = True
+    alpha: float = 10.0
+    include_diagonal: bool = False
+
+
+@dataclass(frozen=True)
+class Profile:
+    """At what size. Defaults are those of the released code (see ``full``).
+
+    tile_px, panorama_px: (height, width) of the network's input. pool: a 2x2 max-pool after the
+    backbone. backbones: replacements by narrower relatives. dimension: of descriptors that do not
+    come from SAFA. epochs: (triplet, hybrid) for each protocol. batch, hybrid_batch: pairs a step;
+    the second stage keeps the step count of the first. pool_tiles, pool_hard: tiles ranked at each
+    refresh of the mining pool and how many are kept. iou_weight, offset_weight: of the second stage.
+    precision: ``float32``, ``bfloat16``, ``float16`` or ``auto`` (the fastest the hardware has).
+    """
+
+    name: str
+    tile_px: tuple[int, int] = (320, 320)
+    panorama_px: tuple[int, int] = (320, 640)
+    pretrained: bool = True
+    pool: bool = True
+    backbones: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    dimension: int = 4096
+    offset_hidden: int = 512
+    offset_rescale: bool = False
+    epochs: Mapping[str, tuple[int, int]] = field(
+        default_factory=lambda: MappingProxyType({"same-area": (30, 15), "cross-area": (11, 10)})
+    )
+    batch: int = 14
+    hybrid_batch: int = 10
+    optimizer: str = "adam"
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.0
+    schedule: str = "exponential"
+    mining_from_epoch: int = 2
+    pool_tiles: int = 40_000
+    pool_hard: int = 100
+    iou_weight: float = 0.1
+    iou_floor: float | None = None
+    offset_weight: float = 0.01
+    precision: str = "auto"
+    in_memory: bool = False
+    checkpoint_steps: int = 1000
+    watch_queries: int = 500
+    labels: str = "corrected"
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("siamese", "Siamese-VGG", aggregator="average", mining=False, hybrid=False),
+        Recipe("safa", "SAFA", mining=False, hybrid=False),
+        Recipe("safa-mining", "SAFA + mining", hybrid=False),
+        Recipe("vigor", "VIGOR"),
+        Recipe("vigor-resnet", "VIGOR, ResNet", backbone="resnet18"),
+        Recipe("vigor-flatten", "ResNet, flatten head", "resnet18", "flatten", heads=4),
+    )
+}
+MAIN_ROWS = ("siamese", "safa", "safa-mining", "vigor")
+"""The four rows of the paper's main table."""
+
+_NARROW = MappingProxyType({"vgg16": "vgg16-narrow", "resnet18": "resnet-narrow"})
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile("full"),
+        Profile(
+            "mini",
+            tile_px=(64, 64),
+            panorama_px=(64, 128),
+            pretrained=False,
+            pool=False,
+            backbones=_NARROW,
+            dimension=1024,
+            offset_rescale=True,
+            epochs=MappingProxyType({"same-area": (4, 4), "cross-area": (4, 4)}),
+            batch=32,
+            hybrid_batch=32,
+            optimizer="adamw",
+            learning_rate=3e-3,
+            weight_decay=0.01,
+            schedule="cosine",
+            pool_tiles=40_000,
+            pool_hard=30,
+            iou_floor=0.1,
+            offset_weight=0.3,
+            in_memory=True,
+            checkpoint_steps=250,
+        ),
+        Profile(
+            "smoke",
+            tile_px=(32, 32),
+            panorama_px=(32, 64),
+            pretrained=False,
+            pool=False,
+            backbones=MappingProxyType({"vgg16": "vgg16-tiny", "resnet18": "resnet-narrow"}),
+            dimension=64,
+            offset_hidden=32,
+            offset_rescale=True,
+            epochs=MappingProxyType({"same-area": (2, 1), "cross-area": (2, 1)}),
+            batch=6,
+            hybrid_batch=4,
+            optimizer="adamw",
+            learning_rate=3e-3,
+            weight_decay=0.01,
+            schedule="cosine",
+            mining_from_epoch=1,
+            pool_hard=10,
+            iou_floor=0.1,
+            offset_weight=0.3,
+            precision="float32",
+            in_memory=True,
+            checkpoint_steps=5,
+            watch_queries=20,
+        ),
+    )
+}
+
+
+def get_recipe(recipe: Recipe | str) -> Recipe:
+    """A recipe by name; a recipe as it is."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise ValueError(
+            f"unknown recipe {recipe!r}: expected one of {', '.join(RECIPES)}, or a Recipe of your "
+            "own (`python -m vigorlib recipes` explains each)"
+        )
+    return RECIPES[recipe]
+
+
+def get_profile(profile: Profile | str) -> Profile:
+    """A profile by name; a profile as it is."""
+    if isinstance(profile, Profile):
+        return profile
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}: expected one of {', '.join(PROFILES)}")
+    return PROFILES[profile]
+
+
+def as_dict(settings: Recipe | Profile) -> dict[str, object]:
+    """Plain dictionary for a record."""
+    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    return {key: dict(v) if isinstance(v, Mapping) else v for key, v in values.items()}
+
+
+def settings_hash(recipe: Recipe, profile: Profile) -> str:
+    """Eight characters that change with anything that could change the result."""
+    settings = [as_dict(recipe), as_dict(profile)]
+    for entry in settings:
+        entry.pop("title", None)
+    text = json.dumps(settings, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,476 @@
+"""The run store: a recipe trained in a profile with a seed, what it left, and where that came from.
+
+``load_or_train`` looks in ``runs/`` (trained on this machine), then in ``results/`` (records that
+came with the project), then trains; :attr:`Run.provenance` says which it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from vigorlib import evaluation, model, retrieval
+from vigorlib.dataset import Protocol, Vigor, data_folder
+from vigorlib.descriptors import Descriptors, describe, predict_offsets
+from vigorlib.files import write_atomically, write_json
+from vigorlib.geometry import HALF_TILE_PX
+from vigorlib.home import home
+from vigorlib.images import Pixels
+from vigorlib.recipes import (
+    Profile,
+    Recipe,
+    as_dict,
+    get_profile,
+    get_recipe,
+    settings_hash,
+)
+from vigorlib.training import Trainer, mixed_precision
+
+FORMAT = 1
+FRESH, LOCAL, RECORDED = "trained just now", "trained on this machine", "recorded"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained recipe: its record, and its folder where there is one.
+
+    record: the JSON a run leaves (settings, metrics, curves, history, versions, times).
+    folder: holds ``network.safetensors`` and ``evaluation.npz``; None for a bare record.
+    """
+
+    recipe: Recipe
+    profile: Profile
+    protocol: str
+    seed: int
+    record: dict[str, Any]
+    provenance: str
+    folder: Path | None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Shares in [0, 1] and metres, by name (see :mod:`vigorlib.evaluation`)."""
+        return self.record["metrics"]
+
+    @property
+    def title(self) -> str:
+        return self.recipe.title
+
+    def network(self) -> model.CrossViewNet:
+        """The trained network, in evaluation mode."""
+        weights = self._file("network.safetensors")
+        from safetensors.torch import load_file
+
+        network = model.build(self.recipe, self.profile)
+        network.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
+        return network.eval().to(memory_format=torch.channels_last)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Per-query results on the test set: ``rank``, ``top`` (Q, k), ``offset_px``, errors."""
+        with np.load(self._file("evaluation.npz")) as stored:
+            return dict(stored)
+
+    def _file(self, name: str) -> Path:
+        if self.folder is None or not (self.folder / name).exists():
+            raise FileNotFoundError(
+                f"run {self.record['name']} is a record without {name}: train it here with "
+                f"`python -m vigorlib train --recipe {self.recipe.name} --profile "
+                f"{self.profile.name} --protocol {self.protocol} --seed {self.seed}`"
+            )
+        return self.folder / name
+
+
+def load_or_train(
+    recipe: Recipe | str,
+    profile: Profile | str = "mini",
+    seed: int = 0,
+    protocol: Protocol = "same-area",
+    data_root: str | Path = "",
+    use_recorded: bool = True,
+    progress: bool = True,
+    report: Callable[[int, int, str], None] | None = None,
+) -> Run:
+    """The run of a recipe: from ``runs/``, from ``results/``, or trained now.
+
+    data_root: a copy of VIGOR; empty for the embedded city. use_recorded: whether a record that
+    came with the project will do. A local run counts only if it saw the same data and settings.
+    report: called with (step, steps, text) while training.
+    """
+    recipe, profile = get_recipe(recipe), get_profile(profile)
+    name = run_name(recipe, profile, protocol, seed)
+    folder = home() / "runs" / profile.name / name
+    if (found := _local(folder, recipe, profile, protocol, seed, data_root)) is not None:
+        return found
+    if use_recorded and not data_root:
+        if (found := _recorded(name, recipe, profile, protocol, seed)) is not None:
+            return found
+    root = data_folder(profile.name, data_root)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock", timeout=-1) if _is_main() else _nothing():
+        if (found := _local(folder, recipe, profile, protocol, seed, data_root)) is not None:
+            return found  # another process trained it while this one waited
+        record = _train(recipe, profile, protocol, seed, root, folder, progress, report)
+    return Run(recipe, profile, protocol, seed, record, FRESH, folder)
+
+
+def run_name(recipe: Recipe, profile: Profile, protocol: str, seed: int) -> str:
+    """``vigor-same-area-seed0-1a2b3c4d``; the end changes with every setting that matters."""
+    return f"{recipe.name}-{protocol}-seed{seed}-{settings_hash(recipe, profile)}"
+
+
+def recorded_runs(profile: str) -> list[dict[str, Any]]:
+    """All records of a profile that came with the project."""
+    files = sorted((home() / "results" / profile).glob("*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def local_runs(profile: str) -> list[dict[str, Any]]:
+    """All records of a profile that were made on this machine."""
+    files = sorted((home() / "runs" / profile).glob("*/record.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+# -- finding ---------------------------------------------------------------------------------
+
+
+def _local(
+    folder: Path,
+    recipe: Recipe,
+    profile: Profile,
+    protocol: str,
+    seed: int,
+    data_root: str | Path,
+) -> Run | None:
+    record = _read_record(folder / "record.json")
+    if record is None:
+        return None
+    root = Path(data_root) if data_root else home() / "data" / profile.name
+    if root.exists() and record["data"] != fingerprint(root):
+        return None
+    return Run(recipe, profile, protocol, seed, record, LOCAL, folder)
+
+
+def _recorded(name: str, recipe: Recipe, profile: Profile, protocol: str, seed: int) -> Run | None:
+    file = home() / "results" / profile.name / f"{name}.json"
+    record = _read_record(file)
+    if record is None:
+        return None
+    folder = file.with_suffix("")
+    return Run(
+        recipe, profile, protocol, seed, record, RECORDED, folder if folder.is_dir() else None
+    )
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has record format {record.get('format')!r}: expected {FORMAT}. It was written "
+            "by another version; remove it to train again"
+        )
+    return record
+
+
+def fingerprint(root: Path) -> str:
+    """Sixteen characters that identify a data set: its manifest's, else that of its label files."""
+    manifest = root / "manifest.json"
+    if manifest.exists():
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"])[:16]
+    digest = hashlib.sha256()
+    for file in sorted(root.glob("splits*/*/*.txt")):
+        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+# -- training and evaluating -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A subset of VIGOR with its pixels at a profile's size."""
+
+    data: Vigor
+    panoramas: Pixels
+    tiles: Pixels
+
+
+def photographs(
+    root: Path, profile: Profile, protocol: Protocol, subset: str, progress: bool = True
+) -> Photographs:
+    """Open a subset; small profiles decode it once into ``<root>/.pixels``."""
+    data = Vigor(root, protocol, subset, labels=profile.labels)  # type: ignore[arg-type]
+    cache = root / ".pixels" if profile.in_memory else None
+    pixels = [
+        Pixels(places.paths(), *size, cache=cache)
+        for places, size in (
+            (data.queries, profile.panorama_px),
+            (data.tiles, profile.tile_px),
+        )
+    ]
+    for images in pixels:
+        images.prepare(progress)
+    return Photographs(data, *pixels)
+
+
+def _train(
+    recipe: Recipe,
+    profile: Profile,
+    protocol: Protocol,
+    seed: int,
+    root: Path,
+    folder: Path,
+    progress: bool,
+    report: Callable[[int, int, str], None] | None,
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    train = photographs(root, profile, protocol, "train", progress)
+    test = photographs(root, profile, protocol, "test", progress)
+    torch.manual_seed(seed)
+    network = model.build(recipe, profile)
+    trainer = Trainer(
+        network,
+        train.data,
+        train.panoramas,
+        train.tiles,
+        recipe,
+        profile,
+        seed,
+        folder,
+        watch=lambda net: watched_recall(net, test, profile),
+        report=report,
+        progress=progress,
+    )
+    history = trainer.train()
+    trained = time.perf_counter()
+    if not _is_main():
+        return {}
+    metrics, curves, arrays = evaluate(network, test, profile, progress)
+    record = {
+        "format": FORMAT,
+        "name": folder.name,
+        "recipe": as_dict(recipe),
+        "profile": as_dict(profile),
+        "protocol": protocol,
+        "seed": seed,
+        "data": fingerprint(root),
+        "queries": len(test.data),
+        "tiles": len(test.data.tiles),
+        "training_queries": len(train.data),
+        "metrics": metrics,
+        "curves": curves,
+        "history": {"losses": history.losses, "watched": history.watched},
+        "seconds": {
+            "training": round(trained - started, 1),
+            "evaluation": round(time.perf_counter() - trained, 1),
+        },
+        "made": provenance_of_now(profile),
+    }
+    _store(folder, network, arrays, record)
+    return record
+
+
+def _store(
+    folder: Path, network: model.CrossViewNet, arrays: dict[str, Any], record: dict[str, Any]
+) -> None:
+    """Weights and arrays first, the record last: a run with a record is whole."""
+    from safetensors.torch import save_file
+
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    shared = {v.data_ptr(): v for v in state.values()}
+    state = {k: v if shared[v.data_ptr()] is v else v.clone() for k, v in state.items()}
+    write_atomically(folder / "network.safetensors", lambda path: save_file(state, path))
+
+    def save_arrays(path: Path) -> None:
+        with path.open("wb") as file:  # a file object, so that NumPy adds no ending of its own
+            np.savez_compressed(file, **arrays)
+
+    write_atomically(folder / "evaluation.npz", save_arrays)
+    write_json(folder / "record.json", record)
+    for checkpoint in folder.glob("checkpoint*.pt"):
+        checkpoint.unlink()
+
+
+def evaluate(
+    network: model.CrossViewNet, test: Photographs, profile: Profile, progress: bool = True
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, NDArray[Any]]]:
+    """All of the paper's measurements on a test set: metrics, curves for figures, arrays a query."""
+    ground, satellite = describe_both(network, test, profile, progress=progress)
+    data = test.data
+    ranking = retrieval.ranks(ground.values, satellite.values, data.references, k=50)
+    best = ranking.top[:, 0]
+    offsets = np.zeros((len(data), 2))
+    if network.offset is not None:
+        offsets = predict_offsets(network, ground, satellite, best) * HALF_TILE_PX
+    where = {
+        "query_latlon": data.queries.latlon,
+        "tile_latlon": data.tiles.latlon[best],
+        "city": data.tiles.cities[best],
+        "system": data.labels,
+    }
+    error_m = evaluation.metre_errors(offset_px=offsets, **where)
+    centre_m = evaluation.metre_errors(offset_px=np.zeros_like(offsets), **where)
+    metrics = {
+        **evaluation.retrieval_metrics(ranking, len(data.tiles), data.references),
+        "within_10m": evaluation.within(error_m, 10),
+        "within_10m_centre": evaluation.within(centre_m, 10),
+        "median_error_m": float(np.median(error_m)),
+        "median_error_centre_m": float(np.median(centre_m)),
+    }
+    metrics["intervals"] = _intervals(ranking, error_m)
+    curves = {
+        "recall_at": {str(k): float((ranking.positive < k).mean()) for k in RECALL_AT},
+        "metre_accuracy": _curve(error_m),
+        "metre_accuracy_centre": _curve(centre_m),
+    }
+    arrays = {
+        "rank": ranking.positive,
+        "rank_without_semi_positives": ranking.without_semi_positives,
+        "top": ranking.top[:, :50].astype(np.int32),
+        "top_similarity": ranking.top_similarity[:, :50].astype(np.float32),
+        "offset_px": offsets.astype(np.float32),
+        "error_m": error_m.astype(np.float32),
+        "centre_error_m": centre_m.astype(np.float32),
+    }
+    return metrics, curves, arrays
+
+
+RECALL_AT = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
+
+
+def describe_both(
+    network: model.CrossViewNet,
+    test: Photographs,
+    profile: Profile,
+    queries: NDArray[np.int64] | None = None,
+    tiles: NDArray[np.int64] | None = None,
+    progress: bool = True,
+) -> tuple[Descriptors, Descriptors]:
+    """Descriptors of the queries and of the gallery (or of chosen ones)."""
+    device = next(network.parameters()).device
+    options = {"device": device, "precision": mixed_precision(profile.precision)}
+    was_training = network.training
+    network.eval()
+    ground = describe(
+        network.describe_ground, test.panoramas, queries, progress="panoramas" * progress, **options
+    )
+    satellite = describe(
+        network.describe_satellite, test.tiles, tiles, progress="tiles" * progress, **options
+    )
+    network.train(was_training)
+    return ground, satellite
+
+
+def watched_recall(
+    network: model.CrossViewNet, test: Photographs, profile: Profile
+) -> dict[str, float]:
+    """Top-1 and top-5 of a fixed sample of test queries among those queries' own tiles.
+
+    A small gallery: good for watching a curve, higher than the final figure on all tiles.
+    """
+    count = min(profile.watch_queries, len(test.data))
+    queries = np.random.default_rng(0).choice(len(test.data), count, replace=False)
+    tiles, references = np.unique(test.data.references[queries], return_inverse=True)
+    ground, satellite = describe_both(network, test, profile, queries, tiles, progress=False)
+    ranking = retrieval.ranks(ground.values, satellite.values, references.reshape(-1, 4), k=1)
+    return {
+        "top1": float((ranking.positive < 1).mean()),
+        "top5": float((ranking.positive < 5).mean()),
+        "queries": count,
+        "tiles": len(tiles),
+    }
+
+
+def _curve(errors_m: NDArray[np.float64]) -> list[float]:
+    return [round(float(v), 4) for v in evaluation.accuracy_curve(errors_m)]
+
+
+def _intervals(ranking: retrieval.Ranking, error_m: NDArray[np.float64]) -> dict[str, list[float]]:
+    """95 % bootstrap intervals over queries."""
+    values = {
+        "top1": ranking.positive < 1,
+        "top5": ranking.positive < 5,
+        "hit_rate": ranking.without_semi_positives < 1,
+        "within_10m": error_m < 10,
+    }
+    rng = np.random.default_rng(0)
+    return {
+        name: [
+            round(bound, 4)
+            for bound in evaluation.bootstrap_interval(v.astype(float), np.mean, generator=rng)
+        ]
+        for name, v in values.items()
+    }
+
+
+# -- provenance ------------------------------------------------------------------------------
+
+
+def provenance_of_now(profile: Profile) -> dict[str, Any]:
+    """What a result depends on beside its settings: versions, commit, hardware, date."""
+    packages: Sequence[str] = ("torch", "torchvision", "timm", "numpy", "accelerate")
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "processes": _processes(),
+        "precision": mixed_precision(profile.precision),
+    }
+
+
+def _commit() -> str:
+    """The commit of the code, with ``+`` when the code was changed since."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(
+            git("status", "--porcelain", "--", str(folder))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _processes() -> int:
+    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if ready else 1
+
+
+def _is_main() -> bool:
+    import os
+
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _nothing() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()

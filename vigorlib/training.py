@@ -1,0 +1,437 @@
+"""One training loop: two stages, mining, mixed precision, exact resume, one process or many.
+
+Everything random is drawn from generators seeded by (seed, epoch), so a checkpoint needs no
+generator state: the step it was written at says which batch comes next.
+
+With several processes (``accelerate launch -m vigorlib train ...``) each computes the descriptors
+of its slice of the batch, all are gathered with their gradients, and every process computes the
+loss of the whole global batch: the negatives are those of one process with the same batch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm.auto import tqdm
+
+from vigorlib import losses
+from vigorlib.dataset import Vigor
+from vigorlib.files import write_atomically
+from vigorlib.geometry import HALF_TILE_PX, tile_iou
+from vigorlib.images import Pixels
+from vigorlib.mining import Indices, OverlapFreeBatches, Pool
+from vigorlib.model import CrossViewNet
+from vigorlib.recipes import Profile, Recipe
+
+log = logging.getLogger(__name__)
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one loss. Weights of zero leave a term out."""
+
+    name: str
+    epochs: int
+    batch: int
+    iou_weight: float = 0.0
+    offset_weight: float = 0.0
+
+    @property
+    def hybrid(self) -> bool:
+        return self.iou_weight > 0 or self.offset_weight > 0
+
+
+def stages(recipe: Recipe, profile: Profile, protocol: str) -> list[Stage]:
+    """Triplet, then hybrid for recipes that have it; the same number of epochs for those without."""
+    triplet, hybrid = profile.epochs[protocol]
+    if not recipe.hybrid:
+        return [Stage("triplet", triplet + hybrid, profile.batch)]
+    return [
+        Stage("triplet", triplet, profile.batch),
+        Stage(
+            "hybrid", hybrid, profile.hybrid_batch, profile.iou_weight, profile.offset_weight
+        ),
+    ]
+
+
+def learning_rate(profile: Profile, step: int, total: int) -> float:
+    """``exponential``: tenfold less in 150,000 steps (the original). ``cosine``: 5 % warm-up."""
+    if profile.schedule == "exponential":
+        return profile.learning_rate * 0.1 ** (step / 150_000)
+    if profile.schedule == "cosine":
+        progress = step / max(total, 1)
+        return profile.learning_rate * min(
+            (step + 1) / max(0.05 * total, 1), 0.5 * (1 + math.cos(math.pi * progress))
+        )
+    raise ValueError(f"unknown schedule {profile.schedule!r}: expected 'exponential' or 'cosine'")
+
+
+# -- what a step computes --------------------------------------------------------------------
+
+
+class PairLoss(nn.Module):
+    """Network and losses of one stage: a batch of pairs in, the loss and its parts out.
+
+    A module of its own so that distributed training can wrap all of it.
+    """
+
+    def __init__(self, network: CrossViewNet, stage: Stage, recipe: Recipe, floor: float | None):
+        super().__init__()
+        self.network, self.stage, self.recipe, self.floor = network, stage, recipe, floor
+
+    def forward(
+        self, panoramas: Tensor, tiles: Tensor, offsets: Tensor, iou: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
+        """panoramas (b, 3, H, W); tiles (b, 3, h, w), or (2 b, ...) positives then semi-positives;
+        offsets (B, 2) in half tiles and iou (B, 2) of the *global* batch, B = b * processes.
+
+        Returns the loss, its parts, and the normalised descriptors (B, D) of queries and positives.
+        """
+        ground_raw = gathered(self.network.describe_ground(panoramas))
+        count = len(panoramas)
+        satellite = self.network.describe_satellite(tiles)
+        positive_raw = gathered(satellite[:count])
+        with torch.autocast(panoramas.device.type, enabled=False):
+            ground, positive = F.normalize(ground_raw, dim=1), F.normalize(positive_raw, dim=1)
+            parts = {
+                "triplet": losses.soft_margin_triplet(
+                    ground, positive, self.recipe.alpha, self.recipe.include_diagonal
+                )
+            }
+            total = parts["triplet"]
+            if self.stage.iou_weight:
+                semi = F.normalize(gathered(satellite[count:]), dim=1)
+                parts["iou"] = losses.iou_semi_positive(
+                    ground, positive, semi, iou[:, 0], iou[:, 1], self.floor
+                )
+                total = total + self.stage.iou_weight * parts["iou"]
+            if self.stage.offset_weight and self.network.offset is not None:
+                predicted = self.network.offset(ground_raw, positive_raw)
+                parts["offset"] = losses.offset_regression(predicted, offsets)
+                total = total + self.stage.offset_weight * parts["offset"]
+        return total, parts, (ground.detach(), positive.detach())
+
+
+def gathered(local: Tensor) -> Tensor:
+    """Rows of all processes, in order, differentiable; (b, D) -> (b * processes, D)."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return local
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(list(all_gather(local.contiguous())))
+
+
+# -- batches ---------------------------------------------------------------------------------
+
+
+class EpochBatches(Dataset[dict[str, Tensor]]):
+    """The steps of one epoch, item i being the tensors of step i for one process.
+
+    queries: (steps, B) query indices; semi: (steps, B) which of the three semi-positives, 1..3.
+    """
+
+    def __init__(
+        self,
+        data: Vigor,
+        panoramas: Pixels,
+        tiles: Pixels,
+        queries: Indices,
+        semi: Indices | None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.data, self.panoramas, self.tiles = data, panoramas, tiles
+        self.queries, self.semi = queries, semi
+        share = queries.shape[1] // processes
+        self.mine = slice(rank * share, (rank + 1) * share)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        queries = self.queries[step]
+        references, offsets = self.data.references[queries], self.data.offsets_px[queries]
+        columns = np.zeros((len(queries), 1 if self.semi is None else 2), dtype=np.int64)
+        if self.semi is not None:
+            columns[:, 1] = self.semi[step]
+        wanted = np.take_along_axis(references, columns, axis=1)[self.mine]  # (b, 1 or 2)
+        iou = np.take_along_axis(tile_iou(offsets), columns, axis=1)
+        return {
+            "panoramas": self.panoramas[queries[self.mine]],
+            "tiles": self.tiles[wanted.T.reshape(-1)],  # positives, then semi-positives
+            "offsets": torch.from_numpy(offsets[:, 0] / HALF_TILE_PX).float(),
+            "iou": torch.from_numpy(iou).float(),
+        }
+
+
+# -- the loop --------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """Where training stands and what it has seen; part of every checkpoint.
+
+    losses: one entry a logged window, means over its steps. watched: one entry an epoch.
+    sums: the window that is not logged yet.
+    """
+
+    step: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    losses: list[dict[str, float]] = field(default_factory=list)
+    watched: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a network on a data set by a recipe at the size of a profile.
+
+    folder: where checkpoints go (None: none). watch: called with the network after each epoch, its
+    numbers are kept in the history. report: called with (step, steps, text) now and then.
+    """
+
+    def __init__(
+        self,
+        network: CrossViewNet,
+        data: Vigor,
+        panoramas: Pixels,
+        tiles: Pixels,
+        recipe: Recipe,
+        profile: Profile,
+        seed: int = 0,
+        folder: Path | None = None,
+        watch: Callable[[CrossViewNet], dict[str, float]] | None = None,
+        report: Callable[[int, int, str], None] | None = None,
+        progress: bool = True,
+    ) -> None:
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator(mixed_precision=mixed_precision(profile.precision))
+        self.data, self.panoramas, self.tiles = data, panoramas, tiles
+        self.recipe, self.profile, self.seed, self.folder = recipe, profile, seed, folder
+        self.watch, self.report, self.show_bar = watch, report, progress
+        self.stages = stages(recipe, profile, data.protocol)
+        self.steps_per_epoch = len(data) // profile.batch
+        if self.steps_per_epoch < 1:
+            raise ValueError(
+                f"{len(data)} queries do not fill one batch of {profile.batch}: expected more data "
+                "or a smaller batch"
+            )
+        self.total = self.steps_per_epoch * sum(stage.epochs for stage in self.stages)
+        self.window = max(self.total // 200, 1)  # steps a logged entry sums up
+        self.network = network.to(self.accelerator.device, memory_format=torch.channels_last)
+        self.optimizer = _optimizer(network, profile)
+        self.sampler = OverlapFreeBatches(data.references)
+        self.pool = Pool(len(data), len(data.tiles), network.dimension) if recipe.mining else None
+        self.hard: Indices | None = None
+        self.state = Progress()
+        self._modules: dict[str, nn.Module] = {}
+
+    def train(self) -> Progress:
+        """Run (or go on) to the end. Returns the history."""
+        self._resume()
+        main = self.accelerator.is_main_process
+        with tqdm(
+            total=self.total,
+            initial=self.state.step,
+            desc=f"{self.recipe.name} {self.data.protocol}",
+            unit="step",
+            disable=not (self.show_bar and main),
+        ) as bar:
+            for stage, epoch in self._remaining_epochs():
+                self._train_epoch(stage, epoch, bar)
+        if self.folder and main:
+            self._save()
+        return self.state
+
+    def _remaining_epochs(self) -> Iterator[tuple[Stage, int]]:
+        epoch = 0
+        for stage in self.stages:
+            for _ in range(stage.epochs):
+                if self.state.step < (epoch + 1) * self.steps_per_epoch:
+                    yield stage, epoch
+                epoch += 1
+
+    def _train_epoch(self, stage: Stage, epoch: int, bar: tqdm[Any]) -> None:
+        done = self.state.step - epoch * self.steps_per_epoch
+        batches = self._draw(stage, epoch, refresh=done == 0)
+        loss_module = self._wrapped(stage)
+        self.network.train()
+        for i, batch in enumerate(self._loader(batches, done), start=done):
+            self._train_step(loss_module, batch, batches.queries[i])
+            bar.update()
+            if self.state.step % self.window == 0:
+                self._log(stage, epoch, batches.queries[i])
+                bar.set_postfix_str(f"{stage.name} loss {self.state.losses[-1]['loss']:.3f}")
+            last = i + 1 == len(batches)
+            if self.state.step % self.profile.checkpoint_steps == 0 and not last:
+                self._save()
+        if self.watch is not None:
+            if self.accelerator.is_main_process:
+                self.state.watched.append({"step": self.state.step, **self.watch(self.network)})
+            self.accelerator.wait_for_everyone()
+        self._save()
+
+    def _train_step(self, module: nn.Module, batch: dict[str, Tensor], queries: Indices) -> None:
+        rate = learning_rate(self.profile, self.state.step, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.items()}
+        loss, parts, (ground, positive) = module(**batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        if self.pool is not None:
+            self.pool.update(queries, ground, self.data.references[queries, 0], positive)
+        sums = self.state.sums
+        for name, value in {"loss": loss, **parts}.items():
+            sums[name] = sums.get(name, torch.zeros_like(loss)) + value.detach()
+        self.state.step += 1
+
+    def _draw(self, stage: Stage, epoch: int, refresh: bool) -> EpochBatches:
+        """The batches of an epoch, the same whenever and wherever it is drawn."""
+        rng = np.random.default_rng([self.seed, epoch])
+        mining = self.pool is not None and epoch >= self.profile.mining_from_epoch
+        if self.pool is not None and mining and refresh:
+            self.hard = self.pool.hardest(
+                self.data.references,
+                self.sampler.positive_tiles,
+                self.profile.pool_hard,
+                np.random.default_rng([self.seed, epoch, 1]),
+                self.profile.pool_tiles,
+                self.accelerator.device,
+            )
+        hard = self.hard if mining else None
+        queries = self.sampler.epoch(self.steps_per_epoch, stage.batch, rng, hard)
+        semi = rng.integers(1, 4, queries.shape) if stage.iou_weight else None
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        if stage.batch % processes:
+            raise ValueError(
+                f"a batch of {stage.batch} pairs cannot be shared by {processes} processes: "
+                "expected a multiple (set the profile's batch and hybrid_batch)"
+            )
+        return EpochBatches(
+            self.data, self.panoramas, self.tiles, queries, semi, rank, processes
+        )
+
+    def _loader(self, batches: EpochBatches, done: int) -> DataLoader[dict[str, Tensor]]:
+        workers = 0 if self.panoramas.file is not None else 4
+        return DataLoader(
+            Subset(batches, range(done, len(batches))),
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def _wrapped(self, stage: Stage) -> nn.Module:
+        """The stage's loss, wrapped for several processes; parameters it does not use are frozen."""
+        if self.network.offset is not None:
+            self.network.offset.requires_grad_(stage.offset_weight > 0)
+        if stage.name not in self._modules:
+            module = PairLoss(self.network, stage, self.recipe, self.profile.iou_floor)
+            self._modules[stage.name] = self.accelerator.prepare_model(module)
+        return self._modules[stage.name]
+
+    def _log(self, stage: Stage, epoch: int, queries: Indices) -> None:
+        means = {name: float(value) / self.window for name, value in self.state.sums.items()}
+        self.state.sums = {}
+        if not math.isfinite(means["loss"]):
+            names = ", ".join(self.data.queries.names[queries[:4]])
+            raise TrainingDiverged(
+                f"the loss is {means['loss']} at step {self.state.step} (stage {stage.name}, epoch "
+                f"{epoch}; last batch: {names}, ...). Lower the learning rate or use precision="
+                "'float32'; the last checkpoint before it is kept"
+            )
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.state.losses.append(
+            {"step": self.state.step, "epoch": epoch, "learning_rate": rate, **means}
+        )
+        if self.report is not None and self.accelerator.is_main_process:
+            self.report(self.state.step, self.total, f"{stage.name} loss {means['loss']:.3f}")
+
+    # -- checkpoints --
+
+    def _save(self) -> None:
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        values: dict[str, Any] = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.state.step,
+            "sums": self.state.sums,
+            "history": json.dumps([self.state.losses, self.state.watched]),
+            "pool": self.pool.state_dict() if self.pool else {},
+            "hard": torch.from_numpy(self.hard) if self.hard is not None else torch.empty(0),
+        }
+        newest = self.folder / "checkpoint.pt"
+        if newest.exists():
+            newest.replace(self.folder / "checkpoint.previous.pt")
+        write_atomically(newest, partial(torch.save, values))
+
+    def _resume(self) -> None:
+        for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+            path = self.folder / name if self.folder else None
+            if path is None or not path.exists():
+                continue
+            try:
+                values = torch.load(path, weights_only=True, map_location="cpu")
+            except Exception as error:  # noqa: BLE001 - a torn file fails in many ways
+                log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
+                continue
+            self.network.load_state_dict(values["network"])
+            self.optimizer.load_state_dict(values["optimizer"])
+            self.state.step, self.state.sums = values["step"], values["sums"]
+            self.state.losses, self.state.watched = json.loads(values["history"])
+            if self.pool is not None:
+                self.pool.load_state_dict(values["pool"])
+            self.hard = values["hard"].numpy() if len(values["hard"]) else None
+            return
+
+
+def _optimizer(network: nn.Module, profile: Profile) -> torch.optim.Optimizer:
+    """Adam as the original, or AdamW whose decay spares biases and normalisation."""
+    groups = [
+        {
+            "params": [p for p in network.parameters() if p.ndim > 1],
+            "weight_decay": profile.weight_decay,
+        },
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if profile.optimizer == "adam":
+        return torch.optim.Adam(groups, profile.learning_rate)
+    if profile.optimizer == "adamw":
+        return torch.optim.AdamW(groups, profile.learning_rate)
+    raise ValueError(f"unknown optimizer {profile.optimizer!r}: expected 'adam' or 'adamw'")
+
+
+def mixed_precision(precision: str) -> str:
+    """A profile's precision in Accelerate's words; ``auto`` asks the hardware."""
+    if precision == "auto":
+        precision = "bfloat16" if _has_fast_bfloat16() else "float32"
+    names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+    if precision not in names:
+        raise ValueError(
+            f"unknown precision {precision!r}: expected auto, {', '.join(names)}"
+        )
+    return names[precision]
+
+
+def _has_fast_bfloat16() -> bool:
+    """Tensor cores with bfloat16, or a CPU with matrix units; elsewhere it is emulated and slow."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported()  # no public question exists for this
