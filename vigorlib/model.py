@@ -136,9 +136,9 @@ BACKBONES: dict[str, Callable[[], nn.Module]] = {
     "vgg16": VGG,
     "resnet18": ResNet,
     "resnet34": lambda: ResNet((3, 4, 6, 3)),
-    "vgg16-narrow": lambda: VGG((8, 16, 32, 64, 128), batch_norm=True),
+    "vgg16-narrow": lambda: VGG((16, 32, 64, 128), layers=(1, 1, 2, 2), batch_norm=True),
     "resnet-narrow": lambda: ResNet((1, 1, 1), width=32),
-    "vgg16-tiny": lambda: VGG((4, 8, 8, 16, 16)),
+    "vgg16-tiny": lambda: VGG((8, 8, 16, 16), layers=(1, 1, 1, 1)),
 }
 """Backbones by name; add your own (a module with ``.channels``) to use it in a recipe."""
 

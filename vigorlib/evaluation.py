@@ -1,0 +1,105 @@
+"""Ranks and predicted positions -> the paper's numbers, as shares in [0, 1] and metres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vigorlib import geometry
+from vigorlib.geometry import DistanceMethod, LabelSystem
+from vigorlib.retrieval import Ranking
+
+THRESHOLDS_M: NDArray[np.float64] = 1.1 ** (np.arange(1, 500) / 5)
+"""Where the paper's Figure 9 measures: 1.1^(i/5) metres, i = 1..499."""
+
+
+def recall_at(rank: ArrayLike, k: int) -> float:
+    """Share of queries whose positive is among the k best: rank < k."""
+    return float((np.asarray(rank) < k).mean())
+
+
+def retrieval_metrics(
+    ranking: Ranking, gallery_size: int, references: ArrayLike
+) -> dict[str, float]:
+    """Recall and hit rates.
+
+    top1, top5, top10: rank < k. top1pct: rank < int(0.01 N) + 1, the released code's rule (907 of
+    90,618); top1pct_floor: rank < N // 100, that of later repositories (0 for galleries below 100).
+    hit_rate: the code's, the best tile is the positive once the semi-positives are left out;
+    hit_rate_covering: the paper's words, the best tile covers the query.
+    """
+    covering = (ranking.top[:, :1] == np.asarray(references)).any(axis=1)
+    return {
+        "top1": recall_at(ranking.positive, 1),
+        "top5": recall_at(ranking.positive, 5),
+        "top10": recall_at(ranking.positive, 10),
+        "top1pct": recall_at(ranking.positive, int(0.01 * gallery_size) + 1),
+        "top1pct_floor": recall_at(ranking.positive, gallery_size // 100),
+        "hit_rate": recall_at(ranking.without_semi_positives, 1),
+        "hit_rate_covering": float(covering.mean()),
+    }
+
+
+def metre_errors(
+    query_latlon: ArrayLike,
+    tile_latlon: ArrayLike,
+    offset_px: ArrayLike,
+    city: str | NDArray[np.str_] | None = None,
+    system: LabelSystem = "corrected",
+    method: DistanceMethod = "geodesic",
+) -> NDArray[np.float64]:
+    """Metres between where each query is and where it was put.
+
+    query_latlon: (Q, 2) degrees; tile_latlon: (Q, 2) of the retrieved tiles; offset_px: (Q, 2)
+    predicted offsets [north, east] in pixels of the 640 px tile, zeros for methods without.
+    city: of the retrieved tiles, one name or (Q,); system: the label system the offsets were
+    trained with. The released evaluation is ``system="original", method="official"`` with city
+    "NewYork" for every query: its loader has one longitude constant.
+    """
+    query, tile = np.asarray(query_latlon, dtype=float), np.asarray(tile_latlon, dtype=float)
+    offset = np.asarray(offset_px, dtype=float)
+    if not (query.shape == tile.shape == offset.shape and query.ndim == 2):
+        raise ValueError(
+            f"shapes {query.shape}, {tile.shape}, {offset.shape} of queries, tiles and offsets: "
+            "expected (Q, 2) for all three"
+        )
+    predicted = np.empty_like(tile)
+    cities = np.broadcast_to(np.array(city, dtype=object), len(query))
+    for name in set(cities.tolist()):
+        rows = np.flatnonzero(cities == name) if name is not None else np.arange(len(query))
+        predicted[rows] = geometry.predicted_latlon(tile[rows], offset[rows], name, system)
+    return geometry.great_circle_m(*query.T, *predicted.T, method=method)
+
+
+def within(error_m: ArrayLike, metres: float) -> float:
+    """Share of queries placed less than ``metres`` from where they are."""
+    return float((np.asarray(error_m) < metres).mean())
+
+
+def accuracy_curve(
+    error_m: ArrayLike, thresholds_m: NDArray[np.float64] = THRESHOLDS_M
+) -> NDArray[np.float64]:
+    """(T,) share of queries with an error strictly below each threshold."""
+    ordered = np.sort(np.asarray(error_m))
+    return np.searchsorted(ordered, thresholds_m, side="left") / max(len(ordered), 1)
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64],
+    statistic: Callable[..., NDArray[np.float64]] = np.mean,
+    level: float = 0.95,
+    generator: np.random.Generator | None = None,
+    resamples: int = 1000,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval over queries. values: (Q,); statistic takes ``axis``."""
+    rng = generator or np.random.default_rng(0)
+    chunk = max(2**22 // max(len(values), 1), 1)
+    drawn: list[NDArray[np.float64]] = []
+    for start in range(0, resamples, chunk):
+        size = (min(chunk, resamples - start), len(values))
+        drawn.append(statistic(values[rng.integers(0, len(values), size)], axis=1))
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
+    return float(low), float(high)
