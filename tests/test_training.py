@@ -189,11 +189,8 @@ def test_two_processes_follow_one(city_root, tmp_path):
     records = []
     for processes in (1, 2):
         home = tmp_path / str(processes)
-        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
-        launcher += ["--num_processes", str(processes), "--num_machines", "1"]
-        launcher += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-        if processes > 1:
-            launcher += ["--multi_gpu"][:0] + ["--main_process_port", "29533"]
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--master_port", "29533"]
+        launcher += ["--nproc_per_node", str(processes)]
         command = [*launcher, "-m", "vigorlib", "train", "--recipe", "vigor", "--profile", "smoke"]
         environment = {
             **os.environ,

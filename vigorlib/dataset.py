@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from vigorlib import geometry
@@ -191,7 +192,10 @@ def data_folder(profile: str, data_root: str | Path = "") -> Path:
         )
     from data_prep import city  # the one call by which the library makes its own data
 
-    return city.make(home() / "data" / profile, size=profile)
+    folder = home() / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{profile}.lock"):  # several processes may ask at once
+        return city.make(folder / profile, size=profile)
 
 
 # -- label files -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +19,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
+
+from vigorlib.dataset import Places
+from vigorlib.geometry import TILE_PX, mercator_px
 
 
 class ImageError(ValueError):
@@ -109,3 +112,30 @@ class Pixels:
             except FileNotFoundError:
                 digest.update(f"{path.name}:missing;".encode())  # prepare() will name it
         return f"{self.height}x{self.width}-{digest.hexdigest()[:16]}"
+
+
+def city_mosaic(
+    places: Places, city: str, tile_px: int = 24
+) -> tuple[NDArray[np.uint8], Callable[[NDArray[np.float64]], NDArray[np.float64]]]:
+    """A city's tiles put together as a map, each ``tile_px`` wide, and where positions are on it.
+
+    Returns the map (H, W, 3) and a function from (..., 2) degrees to (..., 2) pixels [row, column].
+    """
+    chosen = np.flatnonzero(places.cities == city)
+    if not len(chosen):
+        raise ValueError(f"no tile of {city!r}: expected one of {sorted(set(places.cities))}")
+    scale = tile_px / TILE_PX
+    corners = mercator_px(places.latlon[chosen]) - TILE_PX / 2
+    origin = corners.min(axis=0)
+    width, height = (np.ceil((corners.max(axis=0) - origin) * scale) + tile_px).astype(int)
+    canvas = np.full((height, width, 3), 255, dtype=np.uint8)
+    for index, corner in zip(chosen, corners, strict=True):
+        column, row = np.rint((corner - origin) * scale).astype(int)
+        canvas[row : row + tile_px, column : column + tile_px] = read_image(
+            places.path(index), tile_px, tile_px
+        )
+
+    def to_pixel(latlon: NDArray[np.float64]) -> NDArray[np.float64]:
+        return ((mercator_px(latlon) - origin) * scale)[..., ::-1]
+
+    return canvas, to_pixel

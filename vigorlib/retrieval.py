@@ -52,7 +52,7 @@ def ranks(
     """
     queries, gallery = _descriptors(ground, "ground"), _descriptors(satellite, "satellite")
     references = np.asarray(references)
-    _require_fitting(queries, gallery, references)
+    _require_fitting(queries, gallery, references, k)
     positive = np.empty(len(queries), dtype=np.int64)
     without = np.empty(len(queries), dtype=np.int64)
     top, similarity = _empty_top(len(queries), min(k, len(gallery)))
@@ -73,7 +73,7 @@ def search(
 ) -> tuple[Indices, NDArray[np.float64]]:
     """The k most similar tiles of each query, best first, and their similarities: (Q, k) each."""
     queries, gallery = _descriptors(ground, "ground"), _descriptors(satellite, "satellite")
-    _require_fitting(queries, gallery, None)
+    _require_fitting(queries, gallery, None, k)
     top, similarity = _empty_top(len(queries), min(k, len(gallery)))
     for rows, block in _blocks(queries, gallery, block_rows):
         top[rows], similarity[rows] = _top(queries, gallery, rows, block, top.shape[1])
@@ -163,7 +163,9 @@ def _descriptors(values: Tensor | NDArray[np.floating], name: str) -> Tensor:
             f"{name} has shape {tuple(tensor.shape)} and type {tensor.dtype}: expected (rows, D) "
             "floating point descriptors"
         )
-    norms = tensor.norm(dim=1, dtype=torch.float32)
+    if not len(tensor):
+        raise ValueError(f"{name} has no rows: expected at least one descriptor")
+    norms = tensor.norm(dim=1, dtype=torch.promote_types(tensor.dtype, torch.float32))
     wrong = ~((norms - 1).abs() < 1e-2)  # True for NaN
     if wrong.any():
         row = int(wrong.nonzero()[0, 0])
@@ -174,7 +176,11 @@ def _descriptors(values: Tensor | NDArray[np.floating], name: str) -> Tensor:
     return tensor
 
 
-def _require_fitting(queries: Tensor, gallery: Tensor, references: Indices | None) -> None:
+def _require_fitting(
+    queries: Tensor, gallery: Tensor, references: Indices | None, k: int
+) -> None:
+    if k < 1:
+        raise ValueError(f"k is {k}: expected at least 1")
     if queries.shape[1] != gallery.shape[1] or queries.dtype != gallery.dtype:
         raise ValueError(
             f"ground is (Q, {queries.shape[1]}) {queries.dtype}, satellite (N, {gallery.shape[1]}) "
@@ -182,6 +188,8 @@ def _require_fitting(queries: Tensor, gallery: Tensor, references: Indices | Non
         )
     if references is None:
         return
+    if not np.issubdtype(references.dtype, np.integer):
+        raise ValueError(f"references are {references.dtype}: expected integer indices")
     if references.shape != (len(queries), 4):
         raise ValueError(
             f"references has shape {references.shape}: expected ({len(queries)}, 4), positive first"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed.nn.functional
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -132,9 +134,9 @@ def gathered(local: Tensor) -> Tensor:
     """Rows of all processes, in order, differentiable; (b, D) -> (b * processes, D)."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return local
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(list(all_gather(local.contiguous())))
+    with warnings.catch_warnings():  # its successor exists in the newest torch only
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.cat(torch.distributed.nn.functional.all_gather(local.contiguous()))
 
 
 # -- batches ---------------------------------------------------------------------------------
@@ -220,7 +222,10 @@ class Trainer:
     ) -> None:
         from accelerate import Accelerator
 
-        self.accelerator = Accelerator(mixed_precision=mixed_precision(profile.precision))
+        self.accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),  # else it overlooks processes on the CPU
+            mixed_precision=mixed_precision(profile.precision),
+        )
         self.data, self.panoramas, self.tiles = data, panoramas, tiles
         self.recipe, self.profile, self.seed, self.folder = recipe, profile, seed, folder
         self.watch, self.report, self.show_bar = watch, report, progress

@@ -6,16 +6,17 @@ import dataclasses
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from PIL import Image
 from pyproj import Geod
@@ -44,10 +45,10 @@ class Size:
 
     def __post_init__(self) -> None:
         height, width = self.panorama_px
-        if not (2 <= self.tiles and 8 <= self.tile_px <= 640 and 8 <= height and 8 <= width <= 4096):
+        if not (3 <= self.tiles and 0 < self.resolution_m <= 2 and 8 <= self.tile_px <= 640 and 8 <= height and 8 <= width <= 4096):
             raise ValueError(
-                f"size {self} cannot be made: expected at least 2 tiles a side, tiles of 8 to 640 "
-                "px and panoramas of 8 to 4096 px"
+                f"size {self} cannot be made: expected at least 3 tiles a side, tiles of 8 to 640 "
+                "px, panoramas of 8 to 4096 px and a resolution of up to 2 m"
             )
 
 
@@ -78,33 +79,30 @@ def make(
     wanted = {"size": dataclasses.asdict(size), "seed": seed, "generator": generator_version()}
     wanted = json.loads(json.dumps(wanted))
     manifest = root / "manifest.json"
-    if manifest.exists() and json.loads(manifest.read_text()).get("made_with") == wanted:
-        return root
     _claim(root, wanted)
+    if manifest.exists():
+        return root
     cities = list(STYLES)
-    total = len(cities) * size.tiles**2
     workers = min(workers or os.cpu_count() or 1, len(cities))
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
-        counts = manager.Queue()
-        futures = [pool.submit(_make_city, root, city, size, seed, counts) for city in cities]
-        with tqdm(total=total, desc="embedded city", unit="image", disable=not progress) as bar:
-            for event in _events(counts, futures):
-                if event > 0:
-                    bar.update(event)
-                else:  # a city's queries were sampled: now the total is known better
-                    bar.total -= event
-        summaries = {city: f.result() for city, f in zip(cities, futures, strict=True)}
+    with _progress(root, size, enabled=progress):
+        made = Parallel(n_jobs=workers)(
+            delayed(_make_city)(root, city, size, seed) for city in cities
+        )
+    summaries = dict(zip(cities, made, strict=True))
     fingerprint = hashlib.sha256(json.dumps(summaries, sort_keys=True).encode()).hexdigest()
     write_json(manifest, {"made_with": wanted, "cities": summaries, "fingerprint": fingerprint})
     return root
 
 
+DRAWN_BY = "styles noise plan raster light street world place sampling vigor_format".split()
+"""The modules that decide what a city looks like."""
+
+
 def generator_version() -> str:
-    """Changes with the generator's sources."""
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+    """Changes with the sources that a city's bytes depend on."""
+    digest = hashlib.sha256(str(JPEG_QUALITY).encode())
+    for name in DRAWN_BY:
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -132,21 +130,19 @@ def showcase(
 # -- one city, in a process of its own -------------------------------------------------------
 
 
-def _make_city(root: Path, city: str, size: Size, seed: int, counts: Any) -> dict[str, Any]:
+def _make_city(root: Path, city: str, size: Size, seed: int) -> dict[str, Any]:
     """Tiles, panoramas and labels of one city. Returns its summary for the manifest."""
     place = Place(STYLES[city], size.tiles)
     world = build_world(place.style, place.side_m, size.resolution_m, seed)
     number = list(STYLES).index(city)
     queries = sample_queries(world, place, np.random.default_rng([seed, number]))
-    counts.put(-len(queries.ids))
+    write_labels(root, city, place.tile_latlon(), queries)
     digest = hashlib.sha256()
     images = (*_tiles(root, place, world, size), *_panoramas(root, place, world, queries, size, seed))
     for path, render in images:
         if not path.exists():
             write_atomically(path, lambda partial, r=render: partial.write_bytes(r()))  # type: ignore[misc]
         digest.update(path.read_bytes())
-        counts.put(1)
-    write_labels(root, city, place.tile_latlon(), queries)
     for file in sorted(root.glob(f"splits*/{city}/*.txt")):
         digest.update(file.read_bytes())
     return {**statistics(queries), "side_m": round(place.side_m, 2), "bytes": digest.hexdigest()}
@@ -219,24 +215,35 @@ def _claim(root: Path, wanted: dict[str, Any]) -> None:
         raise NotOurs(
             f"{root} is not empty and holds no embedded city: name another folder, or empty it"
         )
-    if marker.exists() and json.loads(marker.read_text()) != wanted:
-        shutil.rmtree(root)
+    if marker.exists() and json.loads(marker.read_text()) == wanted:
+        return
+    for entry in root.iterdir() if root.exists() else ():
+        if entry != marker:  # the marker goes last: an interrupted cleaning is still ours
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     write_json(marker, wanted)
 
 
-def _events(counts: Any, futures: list[Any]) -> Iterator[int]:
-    """Counts as they come, until every city is done or one has failed."""
-    import queue
+@contextmanager
+def _progress(root: Path, size: Size, enabled: bool) -> Iterator[None]:
+    """A bar that counts the images on disk while other processes write them."""
+    done = Event()
 
-    while True:
-        try:
-            yield counts.get(timeout=0.2)
-        except queue.Empty:
-            for future in futures:
-                if future.done() and future.exception():
-                    raise future.exception() from None
-            if all(future.done() for future in futures):
-                return
+    def watch() -> None:
+        with tqdm(desc="embedded city", unit="image", disable=not enabled) as bar:
+            while not done.wait(0.5):
+                labels = root.glob("splits/*/pano_label_balanced.txt")
+                queries = sum(len(file.read_text().splitlines()) for file in labels)
+                bar.total = len(STYLES) * size.tiles**2 + queries
+                bar.n = sum(1 for _ in root.glob("*/*/*.[jp][pn]g"))
+                bar.refresh()
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

@@ -1,0 +1,55 @@
+# One command for each use of the book. `make help` lists them.
+PROFILE ?= mini
+DATA_ROOT ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+PYTHON ?= python3
+BIN := .venv/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env city train book report refresh lab test check clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@echo "Variables: PROFILE=$(PROFILE) (smoke, mini, full), DATA_ROOT (your VIGOR folder), JOBS=$(JOBS), PYTHON=$(PYTHON)"
+
+$(BIN)/.made: pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --progress-bar on -e '.[dev]'
+	@touch $@
+
+env: $(BIN)/.made ## the environment in .venv, from pyproject.toml
+
+city: env ## the embedded city of PROFILE in data/
+	@if [ "$(PROFILE)" != full ]; then $(BIN)/python -m data_prep.city --size $(PROFILE); fi
+
+train: city ## every run that the chapters show, in runs/
+	$(BIN)/python -m vigorlib train --chapters --profile $(PROFILE) --data-root "$(DATA_ROOT)" --jobs $(JOBS)
+
+book: train ## city, training, every chapter afresh into build/PROFILE, the report
+	$(BIN)/python book/chapters.py run --profile $(PROFILE) --data-root "$(DATA_ROOT)"
+	$(BIN)/python book/chapters.py report --profile $(PROFILE)
+	$(BIN)/python -m vigorlib runs --profile $(PROFILE) --summary
+
+report: env ## the static report of the stored chapters, in _build/html
+	$(BIN)/jupyter-book build book/ -W -n --keep-going -q
+
+refresh: train ## run the chapters in mini and store their outputs in book/
+	$(BIN)/python book/chapters.py run --profile mini --store
+
+lab: env ## JupyterLab, opened on the book
+	$(BIN)/jupyter lab book/
+
+test: env ## all tests
+	$(BIN)/python -m pytest
+
+check: env ## formatting, types, notebook hygiene
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python book/chapters.py check
+
+clean: ## remove what was built (keeps runs/ and data/)
+	rm -rf build _build

@@ -1,0 +1,289 @@
+"""Run, store and check the chapters; build the report.
+
+    python book/chapters.py run [NAMES] --profile mini      execute into build/mini/book/
+    python book/chapters.py run --store                     ... and store the outputs in book/
+    python book/chapters.py report --profile mini           build/mini/_build/html
+    python book/chapters.py check                           what is stored is whole and fresh
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import nbformat
+import typer
+import yaml
+from nbformat import NotebookNode
+from rich.console import Console
+
+BOOK = Path(__file__).resolve().parent
+ROOT = BOOK.parent
+CHAPTER_BYTES, BOOK_BYTES = 2**20, 8 * 2**20
+CELL_SECONDS = 7 * 24 * 3600
+"""A cell of profile full may train for days; tests set less."""
+NOISE = ("execution", "papermill", "iopub.execute_input", "iopub.status.busy")
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
+console = Console()
+
+
+class ChapterError(ValueError):
+    """A chapter is not what the book needs."""
+
+
+def chapter_names() -> list[str]:
+    """Names of the notebooks in the table of contents, in order."""
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
+    return [name for name in _files(toc) if (BOOK / f"{name}.ipynb").exists()]
+
+
+def _files(node: Any) -> Iterator[str]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _files(item)
+    elif isinstance(node, dict):
+        if "file" in node:
+            yield node["file"]
+        for key in ("parts", "chapters", "sections"):
+            yield from _files(node.get(key, []))
+
+
+# -- running ---------------------------------------------------------------------------------
+
+
+def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode:
+    """Run a chapter with papermill into ``target``, normalised and stamped.
+
+    Raises ChapterError for a parameter the chapter does not have (papermill would only warn) and
+    papermill's error when a cell fails; the executed copy with the error then stays in ``target``.
+    """
+    import papermill
+
+    source = BOOK / f"{name}.ipynb"
+    known = papermill.inspect_notebook(str(source))
+    if unknown := set(parameters) - set(known):
+        raise ChapterError(
+            f"{name} has no parameter {', '.join(sorted(unknown))}: expected {', '.join(known)}"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".running.ipynb")
+    try:
+        papermill.execute_notebook(
+            str(source), str(partial), parameters, kernel_name="python3", cwd=str(BOOK),
+            progress_bar=False, log_output=False, execution_timeout=CELL_SECONDS,
+        )  # fmt: skip
+        _require_whole(name, partial)  # papermill calls a cell that timed out completed
+    except Exception:
+        partial.replace(target)  # the copy shows the error
+        raise
+    notebook = normalised(nbformat.read(partial, as_version=4))
+    values = {key: known[key]["default"] for key in known}
+    notebook.metadata["reproduced"] = {
+        "parameters": parameters,
+        "sources": source_hash(notebook, parameters),
+        "records": records_hash(parameters["profile"]) if "profile" in values else "",
+    }
+    nbformat.write(notebook, partial)
+    partial.replace(target)
+    return notebook
+
+
+def _require_whole(name: str, file: Path) -> None:
+    """Every code cell ran to its end."""
+    for cell in nbformat.read(file, as_version=4).cells:
+        if cell.cell_type == "code" and cell.execution_count is None:
+            raise ChapterError(f"{name}: cell {cell.id} did not finish in {CELL_SECONDS} s")
+
+
+def normalised(notebook: NotebookNode) -> NotebookNode:
+    """Drop what would make noise in a diff or cannot live in a static page."""
+    notebook.cells = [
+        cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata.pop("widgets", None)  # a widget without a kernel only looks alive
+    notebook.metadata["language_info"] = {"name": "python"}
+    count = 0
+    for cell in notebook.cells:
+        for key in NOISE:
+            cell.metadata.pop(key, None)
+        if cell.cell_type != "code":
+            continue
+        if cell.execution_count is not None:
+            count += 1
+            cell.execution_count = count
+        cell.outputs = [_clean(o) for o in cell.outputs if not _is_noise(o)]
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output["execution_count"] = cell.execution_count
+    return notebook
+
+
+def _is_noise(output: NotebookNode) -> bool:
+    """Progress bars, warnings on stderr, and widget views."""
+    if output.output_type == "stream" and output.name == "stderr":
+        return True
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def _clean(output: NotebookNode) -> NotebookNode:
+    """Memory addresses are not part of a result."""
+    for holder, key in ((output, "text"), (output.get("data", {}), "text/plain")):
+        if isinstance(holder.get(key), str):
+            holder[key] = re.sub(r"0x[0-9a-f]{6,}", "0x…", holder[key])
+    return output
+
+
+# -- stamps ----------------------------------------------------------------------------------
+
+
+def source_hash(notebook: NotebookNode, parameters: dict[str, Any]) -> str:
+    """Of the code cells, the library and the parameters: what a stored output depends on."""
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            digest.update(cell.source.encode() + b"\0")
+    for package in ("vigorlib", "data_prep"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def records_hash(profile: str) -> str:
+    """Of the runs on this machine: a chapter that shows them is old when they change."""
+    digest = hashlib.sha256()
+    for file in sorted((ROOT / "runs" / profile).glob("*/record.json")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def is_fresh(file: Path, parameters: dict[str, Any], records: bool = True) -> bool:
+    """Whether an executed chapter is what running it again would give."""
+    if not file.exists():
+        return False
+    notebook = nbformat.read(file, as_version=4)
+    stamp = notebook.metadata.get("reproduced", {})
+    return stamp.get("sources") == source_hash(notebook, parameters) and (
+        not records or stamp.get("records") == records_hash(parameters["profile"])
+    )
+
+
+def same_text(name: str, file: Path) -> bool:
+    """Whether an executed copy still has the cells of the chapter."""
+    chapter, copy = (nbformat.read(f, as_version=4) for f in (BOOK / f"{name}.ipynb", file))
+    return [c.source for c in chapter.cells] == [c.source for c in copy.cells]
+
+
+# -- commands --------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(help="chapters; all by default")] = [],  # noqa: B006
+    profile: str = "mini",
+    data_root: str = "",
+    seed: int = 0,
+    store: Annotated[bool, typer.Option(help="store mini outputs in book/")] = False,
+    force: Annotated[bool, typer.Option(help="run what is unchanged, too")] = False,
+) -> None:
+    """Execute chapters into build/PROFILE/book/; go on after a failure, exit 1 at the end."""
+    if store and (profile != "mini" or data_root):
+        raise typer.BadParameter("only profile mini on the embedded city may be stored in book/")
+    parameters = {"profile": profile, "data_root": data_root, "seed": seed}
+    folder = ROOT / "build" / profile / "book"
+    failed, chosen = [], names or chapter_names()
+    for number, name in enumerate(chosen, start=1):
+        target = folder / f"{name}.ipynb"
+        started = time.perf_counter()
+        label = f"[{number}/{len(chosen)}] {name}"
+        if not force and is_fresh(target, parameters) and same_text(name, target):
+            console.print(f"{label}: unchanged")
+        else:
+            console.print(f"{label}: running ...")
+            try:
+                execute(name, target, parameters)
+            except Exception as error:  # noqa: BLE001 - the other chapters go on
+                failed.append(name)
+                first = str(error).strip().splitlines()[-1]
+                console.print(f"{label}: failed ({first}); see {target.relative_to(ROOT)}")
+                continue
+            console.print(f"{label}: {time.perf_counter() - started:.0f} s")
+        if store:
+            shutil.copyfile(target, BOOK / f"{name}.ipynb")
+    if failed:
+        console.print(f"{len(failed)} of {len(chosen)} chapters failed: {', '.join(failed)}")
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(profile: str = "mini") -> None:
+    """Build the report of build/PROFILE/book/ and print its address."""
+    folder = ROOT / "build" / profile
+    for name in chapter_names():
+        if not (folder / "book" / f"{name}.ipynb").exists():
+            raise ChapterError(f"{name} was not run in {profile}: `chapters.py run` comes first")
+    for file in BOOK.iterdir():
+        if file.suffix in (".md", ".bib", ".yml", ".py"):
+            shutil.copyfile(file, folder / "book" / file.name)
+    shutil.copytree(BOOK / "_static", folder / "book" / "_static", dirs_exist_ok=True)
+    shutil.copyfile(ROOT / "_config.yml", folder / "_config.yml")
+    shutil.rmtree(folder / "_build", ignore_errors=True)
+    tool = Path(sys.executable).with_name("jupyter-book")
+    command = [str(tool), "build", str(folder / "book"), "-W", "-n", "--keep-going", "-q"]
+    if subprocess.run(command, check=False).returncode:
+        raise typer.Exit(1)
+    console.print(f"the report: {(folder / '_build/html/index.html').as_uri()}", soft_wrap=True)
+
+
+@app.command()
+def check() -> None:
+    """Are the stored chapters whole, fresh and small enough?"""
+    problems = [f"{name}: {p}" for name in chapter_names() for p in problems_of(name)]
+    total = sum((BOOK / f"{name}.ipynb").stat().st_size for name in chapter_names())
+    if total > BOOK_BYTES:
+        problems.append(f"all chapters together hold {total:,} bytes: at most {BOOK_BYTES:,}")
+    for problem in problems:
+        console.print(problem, soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+    console.print(f"{len(chapter_names())} chapters are in order")
+
+
+def problems_of(name: str) -> list[str]:
+    """What is wrong with a stored chapter, in words."""
+    file = BOOK / f"{name}.ipynb"
+    notebook = nbformat.read(file, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    stamp = notebook.metadata.get("reproduced", {})
+    parameters = stamp.get("parameters", {})
+    text = file.read_text(encoding="utf-8")
+    ids = [cell.get("id") for cell in notebook.cells]
+    counts = [cell.execution_count for cell in code]
+    found = {
+        "no parameters cell first": not code or "parameters" not in code[0].metadata.get("tags", []),
+        "not run in mini on the embedded city": parameters.get("profile") != "mini"
+        or bool(parameters.get("data_root")),
+        "its stamp is stale: `make refresh`": stamp.get("sources")
+        != source_hash(notebook, parameters),
+        "a stored error": any(o.output_type == "error" for c in code for o in c.outputs),
+        "cells not run in order": counts != list(range(1, len(code) + 1)),
+        "an absolute path": re.search(r"(/home/|/root/|/work/|/Users/|[A-Z]:\\\\)", text)
+        is not None,
+        "duplicate cell ids": len(set(ids)) != len(ids),
+        f"above {CHAPTER_BYTES:,} bytes": len(text.encode()) > CHAPTER_BYTES,
+        "widget state": "widgets" in notebook.metadata,
+    }
+    return [problem for problem, wrong in found.items() if wrong]
+
+
+if __name__ == "__main__":
+    app()

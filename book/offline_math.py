@@ -1,0 +1,27 @@
+"""Sphinx extension: MathJax (SVG output, one file) from the environment, not from a CDN."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+NAME = "tex-svg.js"
+
+
+def copy_mathjax(app: Any, error: Exception | None) -> None:
+    """Put MathJax's single file beside the pages."""
+    specification = find_spec("sphinx-mathjax-offline")
+    if error is not None or specification is None or specification.origin is None:
+        return
+    source = Path(specification.origin).parent / "static" / "mathjax" / NAME
+    target = Path(app.outdir) / "_static" / "mathjax" / NAME
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    app.config.mathjax_path = f"mathjax/{NAME}"
+    app.connect("build-finished", copy_mathjax)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

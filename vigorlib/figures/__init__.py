@@ -1,0 +1,53 @@
+"""Data -> matplotlib Figure: every plot of the book, in one style, nothing global changed."""
+
+from vigorlib.figures.geometry_plots import (
+    balance_bars,
+    coverage,
+    four_tile_cover,
+    iou_histograms,
+    iou_surface,
+    mosaic,
+    offset_arrows,
+    offsets_scatter,
+    pair,
+    query_and_tiles,
+)
+from vigorlib.figures.result_plots import (
+    compare_curves,
+    error_histogram,
+    iou_loss_curve,
+    metre_curves,
+    network_diagram,
+    photo_row,
+    position_maps,
+    recall_curves,
+    share_bars,
+    sign_slip,
+    training_curves,
+    triplet_curves,
+)
+
+__all__ = [
+    "balance_bars",
+    "compare_curves",
+    "coverage",
+    "error_histogram",
+    "four_tile_cover",
+    "iou_histograms",
+    "iou_loss_curve",
+    "iou_surface",
+    "metre_curves",
+    "mosaic",
+    "network_diagram",
+    "offset_arrows",
+    "offsets_scatter",
+    "pair",
+    "photo_row",
+    "position_maps",
+    "query_and_tiles",
+    "recall_curves",
+    "share_bars",
+    "sign_slip",
+    "training_curves",
+    "triplet_curves",
+]

@@ -1,0 +1,98 @@
+"""Published, recorded and fresh figures side by side, never mixed.
+
+``paper``: what VIGOR's authors or the report published; a question mark means that the figure was
+recalled and not read. ``recorded``: mean over the seeds that came with the project. ``this run``:
+what ran on this machine. What does not exist is a dash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from vigorlib.home import home
+from vigorlib.runs import RECORDED, Run, recorded_runs
+
+DASH = "—"
+PUBLISHED_AS = {
+    "siamese": "Siamese-VGG",
+    "safa": "SAFA",
+    "safa-mining": "SAFA+Mining",
+    "vigor": "VIGOR (ours of the paper)",
+    "vigor-resnet": "VIGOR (report's ResNet)",
+}
+MEASURES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "top10": "top-10",
+    "top1pct": "top-1 %",
+    "hit_rate": "hit rate",
+    "hit_rate_covering": "hit rate (covering)",
+    "within_10m": "within 10 m",
+}
+
+
+@lru_cache(maxsize=1)
+def published() -> pd.DataFrame:
+    """method, setting, metric, value (percent), source, certainty: one row a published figure."""
+    return pd.read_csv(home() / "results" / "paper_results.csv")
+
+
+def paper_cell(recipe: str, protocol: str, measure: str) -> str:
+    """A published figure in percent, ``?`` behind it when nobody checked it; a dash for none."""
+    table = published()
+    row = table[
+        (table["method"] == PUBLISHED_AS.get(recipe))
+        & (table["setting"] == protocol)
+        & (table["metric"] == measure)
+    ]
+    if row.empty:
+        return DASH
+    mark = "" if row["certainty"].iloc[0] == "read" else " ?"
+    return f"{row['value'].iloc[0]:.1f}{mark}"
+
+
+def recorded_cell(recipe: str, protocol: str, measure: str, profile: str) -> str:
+    """Mean over the recorded seeds, in percent, with their number; a dash for none."""
+    values = [
+        record["metrics"][measure]
+        for record in recorded_runs(profile)
+        if record["recipe"]["name"] == recipe and record["protocol"] == protocol
+    ]
+    return f"{100 * np.mean(values):.1f} ({len(values)})" if values else DASH
+
+
+def measured(runs: Mapping[str, Run], measures: Sequence[str]) -> pd.DataFrame:
+    """What the runs measured, in percent, with median error and provenance. Rows are methods."""
+    rows = {}
+    for run in runs.values():
+        row = {MEASURES[m]: f"{100 * run.metrics[m]:.1f}" for m in measures}
+        rows[run.title] = {**row, "provenance": _provenance(run)}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def compared(
+    runs: Mapping[str, Run], protocol: str, measures: Sequence[str], profile: str
+) -> pd.DataFrame:
+    """paper | recorded | this run for each measure, in percent. Rows are methods."""
+    columns = {}
+    for measure in measures:
+        label = MEASURES[measure]
+        columns[label, "paper"] = [paper_cell(r, protocol, measure) for r in runs]
+        columns[label, "recorded"] = [recorded_cell(r, protocol, measure, profile) for r in runs]
+        columns[label, "this run"] = [_fresh(run, measure) for run in runs.values()]
+    columns["", "provenance"] = [_provenance(run) for run in runs.values()]
+    table = pd.DataFrame(columns, index=[run.title for run in runs.values()])
+    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    return table
+
+
+def _fresh(run: Run, measure: str) -> str:
+    return DASH if run.provenance == RECORDED else f"{100 * run.metrics[measure]:.1f}"
+
+
+def _provenance(run: Run) -> str:
+    return f"{run.provenance}, {run.profile.name}, seed {run.seed}"
