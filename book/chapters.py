@@ -1,9 +1,9 @@
 """Run, store and check the chapters; build the report.
 
-    python book/chapters.py run [NAMES] --profile mini      execute into build/mini/book/
-    python book/chapters.py run --store                     ... and store the outputs in book/
-    python book/chapters.py report --profile mini           build/mini/_build/html
-    python book/chapters.py check                           what is stored is whole and fresh
+python book/chapters.py run [NAMES] --profile mini      execute into build/mini/book/
+python book/chapters.py run --store                     ... and store the outputs in book/
+python book/chapters.py report --profile mini           build/mini/_build/html
+python book/chapters.py check                           what is stored is whole and fresh
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def _require_whole(name: str, file: Path) -> None:
 def normalised(notebook: NotebookNode) -> NotebookNode:
     """Drop what would make noise in a diff or cannot live in a static page."""
     notebook.cells = [
-        cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])
+        cell
+        for cell in notebook.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
     ]
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)  # a widget without a kernel only looks alive
@@ -211,7 +213,7 @@ def run(
             console.print(f"{label}: running ...")
             try:
                 execute(name, target, parameters)
-            except Exception as error:  # noqa: BLE001 - the other chapters go on
+            except Exception as error:
                 failed.append(name)
                 first = str(error).strip().splitlines()[-1]
                 console.print(f"{label}: failed ({first}); see {target.relative_to(ROOT)}")
@@ -269,7 +271,8 @@ def problems_of(name: str) -> list[str]:
     ids = [cell.get("id") for cell in notebook.cells]
     counts = [cell.execution_count for cell in code]
     found = {
-        "no parameters cell first": not code or "parameters" not in code[0].metadata.get("tags", []),
+        "no parameters cell first": not code
+        or "parameters" not in code[0].metadata.get("tags", []),
         "not run in mini on the embedded city": parameters.get("profile") != "mini"
         or bool(parameters.get("data_root")),
         "its stamp is stale: `make refresh`": stamp.get("sources")

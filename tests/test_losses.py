@@ -39,7 +39,9 @@ def triplet_by_hand(ground, satellite, alpha, diagonal):
 def test_triplet_equals_the_sum_over_all_triplets(descriptors, alpha, diagonal):
     ground, satellite, _ = descriptors
     value = losses.soft_margin_triplet(ground, satellite, alpha, include_diagonal=diagonal)
-    assert float(value) == pytest.approx(triplet_by_hand(ground, satellite, alpha, diagonal), abs=1e-9)
+    assert float(value) == pytest.approx(
+        triplet_by_hand(ground, satellite, alpha, diagonal), abs=1e-9
+    )
 
 
 def test_triplet_of_two_orthogonal_pairs_is_known():
@@ -73,7 +75,9 @@ def test_triplet_stays_finite_where_exp_overflows():
 def test_triplet_shrinks_when_positives_come_closer(descriptors):
     ground, satellite, _ = descriptors
     closer = F.normalize(satellite + ground, dim=1)
-    assert losses.soft_margin_triplet(ground, closer) < losses.soft_margin_triplet(ground, satellite)
+    assert losses.soft_margin_triplet(ground, closer) < losses.soft_margin_triplet(
+        ground, satellite
+    )
 
 
 def test_iou_loss_equals_the_formula(descriptors):

@@ -37,7 +37,9 @@ def test_safa_equals_the_formula():
     safa = model.SAFA(2, 3, heads=4).double()
     features = torch.rand(2, 5, 2, 3, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(safa(features), safa_by_hand(safa, features), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            safa(features), safa_by_hand(safa, features), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_safa_has_the_shapes_of_the_original():
@@ -98,7 +100,12 @@ def test_full_size_feature_maps_are_those_of_the_paper():
     assert vgg.channels == 512
     assert sum(p.numel() for p in vgg.parameters()) == 14_714_688  # VGG-16 without its classifier
     with torch.no_grad():
-        assert vgg.eval()(torch.zeros(1, 3, 64, 128)).shape == (1, 512, 4, 8)  # H/16: 20x40 at 320x640
+        assert vgg.eval()(torch.zeros(1, 3, 64, 128)).shape == (
+            1,
+            512,
+            4,
+            8,
+        )  # H/16: 20x40 at 320x640
     names = [name for name, _ in vgg.named_modules() if "conv" in name]
     assert names[0].endswith("conv1_1") and names[-1].endswith("conv5_3") and len(names) == 13
 

@@ -95,7 +95,9 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(photos, tmp_path, stop_at
     resumed.train()
     assert resumed.state.losses == undisturbed.state.losses
     for a, b in zip(
-        resumed.network.state_dict().values(), undisturbed.network.state_dict().values(), strict=True
+        resumed.network.state_dict().values(),
+        undisturbed.network.state_dict().values(),
+        strict=True,
     ):
         assert torch.equal(a, b)
 
@@ -156,9 +158,7 @@ def test_the_offset_is_learned_with_the_right_sign(photos):
     stage = training.Stage("hybrid", 1, 16, iou_weight=0.1, offset_weight=1.0)
     loss_of = training.PairLoss(network, stage, get_recipe("vigor"), floor=0.1)
     columns = np.zeros((1, 16), dtype=np.int64) + 1
-    batch = training.EpochBatches(
-        data, photos.panoramas, photos.tiles, chosen[None], columns
-    )[0]
+    batch = training.EpochBatches(data, photos.panoramas, photos.tiles, chosen[None], columns)[0]
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     for _ in range(150):
         loss, parts, _ = loss_of(**batch)

@@ -13,7 +13,7 @@ from vigorlib.recipes import MAIN_ROWS, PROFILES, RECIPES, get_profile, get_reci
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 console = Console()
 
-CHAPTER_RECIPES = (*MAIN_ROWS, "vigor-resnet")
+CHAPTER_RECIPES = (*reversed(MAIN_ROWS), "vigor-resnet")  # the longest first
 PROTOCOLS = ("same-area", "cross-area")
 
 ProfileOption = Annotated[str, typer.Option(help=f"one of {', '.join(PROFILES)}")]
@@ -52,7 +52,12 @@ def train(
 
     for job in wanted:
         run = load_or_train(
-            job.recipe, profile, job.seed, job.protocol, data_root, use_recorded=False  # type: ignore[arg-type]
+            job.recipe,
+            profile,
+            job.seed,
+            job.protocol,  # type: ignore[arg-type]
+            data_root,
+            use_recorded=False,
         )
         if run.record:
             console.print(f"{job}: {run.provenance}, top-1 {run.metrics['top1']:.1%}")

@@ -70,7 +70,9 @@ def metre_errors(
     for name in set(cities.tolist()):
         rows = np.flatnonzero(cities == name) if name is not None else np.arange(len(query))
         predicted[rows] = geometry.predicted_latlon(tile[rows], offset[rows], name, system)
-    return geometry.great_circle_m(*query.T, *predicted.T, method=method)
+    return geometry.great_circle_m(
+        query[:, 0], query[:, 1], predicted[:, 0], predicted[:, 1], method
+    )
 
 
 def within(error_m: ArrayLike, metres: float) -> float:

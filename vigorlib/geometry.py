@@ -14,7 +14,7 @@ Three *label systems* turn positions into offsets (see the book's chapter on geo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -71,7 +71,9 @@ def city_constants(city: str | None, lat_deg: float, lon_deg: float) -> City:
     if city is None:
         cosine = np.cos(np.deg2rad(lat_deg))
         resolution = 2 * np.pi * 6_378_137.0 * cosine / MERCATOR_PX
-        return City("", float(resolution), int((lon_deg + 180) // 6) + 1, LATITUDE_STEP_DEG / cosine)
+        return City(
+            "", float(resolution), int((lon_deg + 180) // 6) + 1, LATITUDE_STEP_DEG / cosine
+        )
     if city not in CITIES:
         raise ValueError(
             f"unknown city {city!r}: expected one of {', '.join(CITIES)}, "
@@ -91,7 +93,7 @@ def tile_iou(offset_px: ArrayOrTensor, side_px: float = TILE_PX) -> ArrayOrTenso
     """
     offset = offset_px if hasattr(offset_px, "shape") else np.asarray(offset_px, dtype=float)
     _require_pairs(offset, "offset_px")
-    overlap = (1 - abs(offset) / side_px).clip(0)  # type: ignore[operator,attr-defined]
+    overlap = (1 - abs(offset) / side_px).clip(0)  # type: ignore[arg-type]
     shared = overlap[..., 0] * overlap[..., 1]
     return shared / (2 - shared)
 
@@ -223,7 +225,7 @@ def _half_tile_deg(city: City) -> NDArray[np.float64]:
     return np.array([LATITUDE_STEP_DEG, city.longitude_step_deg])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _utm(zone: int) -> Transformer:
     return Transformer.from_crs("EPSG:4326", f"EPSG:326{zone:02d}", always_xy=True)
 

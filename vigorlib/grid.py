@@ -58,7 +58,9 @@ def train_all(jobs: Sequence[Job], data_root: str = "", processes: int = 1) -> d
         follower = Thread(target=_follow, args=(events, bars), daemon=True)
         follower.start()
         with ProcessPoolExecutor(processes, mp_context=context) as pool:
-            futures = {pool.submit(_train_one, job, data_root, threads, events): job for job in jobs}
+            futures = {
+                pool.submit(_train_one, job, data_root, threads, events): job for job in jobs
+            }
             for future in as_completed(futures):
                 job = futures[future]
                 if error := future.exception():

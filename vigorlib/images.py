@@ -132,7 +132,7 @@ def city_mosaic(
     for index, corner in zip(chosen, corners, strict=True):
         column, row = np.rint((corner - origin) * scale).astype(int)
         canvas[row : row + tile_px, column : column + tile_px] = read_image(
-            places.path(index), tile_px, tile_px
+            places.path(int(index)), tile_px, tile_px
         )
 
     def to_pixel(latlon: NDArray[np.float64]) -> NDArray[np.float64]:

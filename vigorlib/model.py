@@ -28,7 +28,13 @@ VGG16_LAYERS = (2, 2, 3, 3, 3)
 """Convolutions in each of VGG-16's five groups; a 2x2 max-pool stands between two groups."""
 
 
-class VGG(nn.Module):
+class Backbone(nn.Module):
+    """(B, 3, H, W) -> (B, channels, H/s, W/s)."""
+
+    channels: int
+
+
+class VGG(Backbone):
     """VGG-16 up to conv5_3 after ReLU (before the last pooling); narrower and shorter on request.
 
     (B, 3, H, W) -> (B, channels[-1], H/16, W/16) for five groups. Layers are named ``conv1_1`` ...
@@ -85,7 +91,7 @@ class ResidualBlock(nn.Module):
         return F.relu(residual + self.downsample(features))
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """ResNet of basic blocks: (2, 2, 2, 2) at width 64 is ResNet-18, (3, 4, 6, 3) ResNet-34.
 
     (B, 3, H, W) -> (B, width * 2^(stages-1), H/s, W/s), s = 2^(stages+1).
@@ -112,7 +118,7 @@ class ResNet(nn.Module):
         return features
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """The last feature map of any timm network: (B, 3, H, W) -> (B, channels, H/s, W/s)."""
 
     def __init__(self, name: str, pretrained: bool = False) -> None:
@@ -126,13 +132,13 @@ class TimmBackbone(nn.Module):
                 f"timm.list_models() (similar there: {close})"
             )
         self.network = timm.create_model(name, pretrained=pretrained, features_only=True)
-        self.channels = self.network.feature_info.channels()[-1]
+        self.channels = self.network.feature_info.channels()[-1]  # type: ignore[operator,union-attr]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)[-1]
 
 
-BACKBONES: dict[str, Callable[[], nn.Module]] = {
+BACKBONES: dict[str, Callable[[], Backbone]] = {
     "vgg16": VGG,
     "resnet18": ResNet,
     "resnet34": lambda: ResNet((3, 4, 6, 3)),
@@ -143,7 +149,7 @@ BACKBONES: dict[str, Callable[[], nn.Module]] = {
 """Backbones by name; add your own (a module with ``.channels``) to use it in a recipe."""
 
 
-def backbone(name: str, pretrained: bool = False) -> nn.Module:
+def backbone(name: str, pretrained: bool = False) -> Backbone:
     """A backbone by its name here, or else by its name in timm (``resnet50`` for instance).
 
     pretrained: ImageNet weights from torchvision or timm, which fetch them over the network once.
@@ -206,6 +212,8 @@ class Normalise(nn.Module):
             )
         mean, scale = self.MEANS_AND_SCALES[kind]
         self.bgr = kind == "caffe"
+        self.mean: Tensor
+        self.scale: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1), persistent=False)
 
@@ -301,7 +309,7 @@ class GlobalAverage(nn.Module):
 class Branch(nn.Module):
     """One view: normalise, backbone, optional 2x2 max-pool, aggregate. (B, 3, H, W) -> (B, D)."""
 
-    def __init__(self, normalise: Normalise, network: nn.Module, pool: bool) -> None:
+    def __init__(self, normalise: Normalise, network: Backbone, pool: bool) -> None:
         super().__init__()
         self.normalise, self.backbone, self.pool = normalise, network, pool
         self.aggregator: nn.Module = nn.Identity()
@@ -419,4 +427,5 @@ def _feature_shape(branch: Branch, size: tuple[int, int]) -> tuple[int, int]:
     was_training = branch.training
     features = branch.eval().features(torch.zeros(1, 3, *size))
     branch.train(was_training)
-    return tuple(features.shape[2:]) if not branch.pool else tuple(s // 2 for s in features.shape[2:])
+    height, width = features.shape[2:]
+    return (height // 2, width // 2) if branch.pool else (height, width)

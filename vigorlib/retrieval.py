@@ -176,9 +176,7 @@ def _descriptors(values: Tensor | NDArray[np.floating], name: str) -> Tensor:
     return tensor
 
 
-def _require_fitting(
-    queries: Tensor, gallery: Tensor, references: Indices | None, k: int
-) -> None:
+def _require_fitting(queries: Tensor, gallery: Tensor, references: Indices | None, k: int) -> None:
     if k < 1:
         raise ValueError(f"k is {k}: expected at least 1")
     if queries.shape[1] != gallery.shape[1] or queries.dtype != gallery.dtype:

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -316,7 +316,7 @@ def evaluate(
     offsets = np.zeros((len(data), 2))
     if network.offset is not None:
         offsets = predict_offsets(network, ground, satellite, best) * HALF_TILE_PX
-    where = {
+    where: dict[str, Any] = {
         "query_latlon": data.queries.latlon,
         "tile_latlon": data.tiles.latlon[best],
         "city": data.tiles.cities[best],
@@ -324,7 +324,7 @@ def evaluate(
     }
     error_m = evaluation.metre_errors(offset_px=offsets, **where)
     centre_m = evaluation.metre_errors(offset_px=np.zeros_like(offsets), **where)
-    metrics = {
+    metrics: dict[str, Any] = {
         **evaluation.retrieval_metrics(ranking, len(data.tiles), data.references),
         "within_10m": evaluation.within(error_m, 10),
         "within_10m_centre": evaluation.within(centre_m, 10),
@@ -332,12 +332,12 @@ def evaluate(
         "median_error_centre_m": float(np.median(centre_m)),
     }
     metrics["intervals"] = _intervals(ranking, error_m)
-    curves = {
+    curves: dict[str, Any] = {
         "recall_at": {str(k): float((ranking.positive < k).mean()) for k in RECALL_AT},
         "metre_accuracy": _curve(error_m),
         "metre_accuracy_centre": _curve(centre_m),
     }
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "rank": ranking.positive,
         "rank_without_semi_positives": ranking.without_semi_positives,
         "top": ranking.top[:, :50].astype(np.int32),
@@ -362,7 +362,7 @@ def describe_both(
 ) -> tuple[Descriptors, Descriptors]:
     """Descriptors of the queries and of the gallery (or of chosen ones)."""
     device = next(network.parameters()).device
-    options = {"device": device, "precision": mixed_precision(profile.precision)}
+    options: dict[str, Any] = {"device": device, "precision": mixed_precision(profile.precision)}
     was_training = network.training
     network.eval()
     ground = describe(
@@ -424,7 +424,7 @@ def provenance_of_now(profile: Profile) -> dict[str, Any]:
     """What a result depends on beside its settings: versions, commit, hardware, date."""
     packages: Sequence[str] = ("torch", "torchvision", "timm", "numpy", "accelerate")
     return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},

@@ -86,7 +86,7 @@ def compared(
         columns[label, "this run"] = [_fresh(run, measure) for run in runs.values()]
     columns["", "provenance"] = [_provenance(run) for run in runs.values()]
     table = pd.DataFrame(columns, index=[run.title for run in runs.values()])
-    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    table.columns = pd.MultiIndex.from_tuples(list(columns))
     return table
 
 

@@ -66,9 +66,7 @@ def stages(recipe: Recipe, profile: Profile, protocol: str) -> list[Stage]:
         return [Stage("triplet", triplet + hybrid, profile.batch)]
     return [
         Stage("triplet", triplet, profile.batch),
-        Stage(
-            "hybrid", hybrid, profile.hybrid_batch, profile.iou_weight, profile.offset_weight
-        ),
+        Stage("hybrid", hybrid, profile.hybrid_batch, profile.iou_weight, profile.offset_weight),
     ]
 
 
@@ -238,7 +236,7 @@ class Trainer:
             )
         self.total = self.steps_per_epoch * sum(stage.epochs for stage in self.stages)
         self.window = max(self.total // 200, 1)  # steps a logged entry sums up
-        self.network = network.to(self.accelerator.device, memory_format=torch.channels_last)
+        self.network = network.to(self.accelerator.device).to(memory_format=torch.channels_last)
         self.optimizer = _optimizer(network, profile)
         self.sampler = OverlapFreeBatches(data.references)
         self.pool = Pool(len(data), len(data.tiles), network.dimension) if recipe.mining else None
@@ -329,9 +327,7 @@ class Trainer:
                 f"a batch of {stage.batch} pairs cannot be shared by {processes} processes: "
                 "expected a multiple (set the profile's batch and hybrid_batch)"
             )
-        return EpochBatches(
-            self.data, self.panoramas, self.tiles, queries, semi, rank, processes
-        )
+        return EpochBatches(self.data, self.panoramas, self.tiles, queries, semi, rank, processes)
 
     def _loader(self, batches: EpochBatches, done: int) -> DataLoader[dict[str, Tensor]]:
         workers = 0 if self.panoramas.file is not None else 4
@@ -394,7 +390,7 @@ class Trainer:
                 continue
             try:
                 values = torch.load(path, weights_only=True, map_location="cpu")
-            except Exception as error:  # noqa: BLE001 - a torn file fails in many ways
+            except Exception as error:
                 log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
                 continue
             self.network.load_state_dict(values["network"])
@@ -429,9 +425,7 @@ def mixed_precision(precision: str) -> str:
         precision = "bfloat16" if _has_fast_bfloat16() else "float32"
     names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
     if precision not in names:
-        raise ValueError(
-            f"unknown precision {precision!r}: expected auto, {', '.join(names)}"
-        )
+        raise ValueError(f"unknown precision {precision!r}: expected auto, {', '.join(names)}")
     return names[precision]
 
 

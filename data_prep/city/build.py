@@ -45,7 +45,13 @@ class Size:
 
     def __post_init__(self) -> None:
         height, width = self.panorama_px
-        if not (3 <= self.tiles and 0 < self.resolution_m <= 2 and 8 <= self.tile_px <= 640 and 8 <= height and 8 <= width <= 4096):
+        if not (
+            3 <= self.tiles
+            and 0 < self.resolution_m <= 2
+            and 8 <= self.tile_px <= 640
+            and 8 <= height
+            and 8 <= width <= 4096
+        ):
             raise ValueError(
                 f"size {self} cannot be made: expected at least 3 tiles a side, tiles of 8 to 640 "
                 "px, panoramas of 8 to 4096 px and a resolution of up to 2 m"
@@ -122,7 +128,8 @@ def showcase(
     query = int(np.argmin(middle + rng.uniform(0, 0.5, len(middle))))
     latlon, tile = queries.latlon[query], place.tile_latlon()[queries.references[query, 0]]
     x, y = place.to_world(tile)
-    panorama = world.panorama(*place.to_world(latlon), *panorama_px, rng)
+    east, south = place.to_world(latlon)
+    panorama = world.panorama(east, south, panorama_px[0], panorama_px[1], rng)
     offset = geometry.label_offsets(latlon, tile, city, "corrected")
     return world.tile(x, y, place.tile_side_m, tile_px), panorama, offset
 
@@ -138,7 +145,10 @@ def _make_city(root: Path, city: str, size: Size, seed: int) -> dict[str, Any]:
     queries = sample_queries(world, place, np.random.default_rng([seed, number]))
     write_labels(root, city, place.tile_latlon(), queries)
     digest = hashlib.sha256()
-    images = (*_tiles(root, place, world, size), *_panoramas(root, place, world, queries, size, seed))
+    images = (
+        *_tiles(root, place, world, size),
+        *_panoramas(root, place, world, queries, size, seed),
+    )
     for path, render in images:
         if not path.exists():
             write_atomically(path, lambda partial, r=render: partial.write_bytes(r()))  # type: ignore[misc]
@@ -179,9 +189,9 @@ def statistics(queries: Queries) -> dict[str, Any]:
     """
     train, test = queries.latlon[queries.train], queries.latlon[~queries.train]
     nearest = [
-        Geod(ellps="WGS84").inv(
-            np.full(len(train), lon), np.full(len(train), lat), train[:, 1], train[:, 0]
-        )[2].min()
+        Geod(ellps="WGS84")
+        .inv(np.full(len(train), lon), np.full(len(train), lat), train[:, 1], train[:, 0])[2]
+        .min()
         for lat, lon in test
     ]
     positives = queries.references[:, 0]

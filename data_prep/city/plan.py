@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,8 @@ class Grid:
     shade: Array
     avenue: tuple[float, float, float, float]
 
-    def to_world(self, u: Array | float, v: Array | float) -> tuple[Array, Array]:
+    def to_world(self, u: Any, v: Any) -> tuple[Any, Any]:
+        """Grid coordinates -> world coordinates (x, y), scalars or arrays."""
         return u * self.cos - v * self.sin, u * self.sin + v * self.cos
 
     def inner(self, i: int, j: int) -> tuple[float, float, float, float]:
@@ -206,7 +208,10 @@ def _building(style: Style, parts: list, box: tuple, rng: np.random.Generator) -
     grey = rng.choice([74, 110, 146, 178, 198])
     roof = np.clip(0.42 * wall + 0.58 * grey * np.array([1.0, 0.99, 0.97]), 0, 255)
     if rng.random() < 0.25 and min(u1 - u0, v1 - v0) > 12:
-        cut_u, cut_v = u0 + (u1 - u0) * rng.uniform(0.4, 0.6), v0 + (v1 - v0) * rng.uniform(0.4, 0.6)
+        cut_u, cut_v = (
+            u0 + (u1 - u0) * rng.uniform(0.4, 0.6),
+            v0 + (v1 - v0) * rng.uniform(0.4, 0.6),
+        )
         part((u0, u1, v0, cut_v), height, FLAT, roof)
         part((u0, cut_u, cut_v - 0.1, v1), height, FLAT, roof)
     else:
@@ -256,9 +261,9 @@ def draw_trees(style: Style, grid: Grid, rng: np.random.Generator) -> NDArray:
     trees = np.zeros(sum(len(x) for x, _, _ in spots), dtype=TREE)
     trees["x"] = np.concatenate([x for x, _, _ in spots])
     trees["y"] = np.concatenate([y for _, y, _ in spots])
-    scale = np.concatenate([np.full(len(x), s) for x, _, s in spots])
+    scales = np.concatenate([np.full(len(x), s) for x, _, s in spots])
     count = len(trees)
-    trees["radius"] = rng.uniform(1.6, 3.4, count) * scale
+    trees["radius"] = rng.uniform(1.6, 3.4, count) * scales
     trees["height"] = rng.uniform(2.6, 3.3, count) * trees["radius"] + 1.2
     hue, light = rng.normal(0, 1, count), rng.uniform(0.8, 1.15, count)
     for name, base, spread in (("r", 72, 12), ("g", 98, 7), ("b", 50, 6)):

@@ -37,13 +37,19 @@ def write_labels(root: Path, city: str, tiles: NDArray[np.float64], queries: Que
         _write(target / "satellite_list.txt", names)
         offsets = np.rint(
             label_offsets(
-                queries.latlon[:, None], tiles[queries.references], city, system  # type: ignore[arg-type]
+                queries.latlon[:, None],
+                tiles[queries.references],
+                city,
+                system,  # type: ignore[arg-type]
             )
         )
         rows = [
             " ".join(
                 [panorama]
-                + [f"{names[t]} {north} {east}" for t, (north, east) in zip(four, away, strict=True)]
+                + [
+                    f"{names[t]} {north} {east}"
+                    for t, (north, east) in zip(four, away, strict=True)
+                ]
             )
             for panorama, four, away in zip(panoramas, queries.references, offsets, strict=True)
         ]

@@ -79,7 +79,8 @@ class World:
         h, w = height * oversample, width * oversample
         image, distance, kind = self._render(x_m, y_m, h, w, capture, cloud_seed)
         if oversample > 1:
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            image = np.asarray(small, dtype=np.float32)
             middle = slice(oversample // 2, None, oversample)
             distance, kind = distance[middle, middle], kind[middle, middle]
         return light.expose(image, rng), distance, kind

@@ -26,8 +26,12 @@ from vigorlib.figures.result_plots import (
     training_curves,
     triplet_curves,
 )
+from vigorlib.figures.style import BLUE, GREEN, RED
 
 __all__ = [
+    "BLUE",
+    "GREEN",
+    "RED",
     "balance_bars",
     "compare_curves",
     "coverage",

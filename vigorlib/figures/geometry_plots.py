@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -71,9 +72,7 @@ def query_and_tiles(
 
 
 @styled
-def coverage(
-    tiles: Mapping[str, Array], queries: Mapping[str, Array], text: str = ""
-) -> Figure:
+def coverage(tiles: Mapping[str, Array], queries: Mapping[str, Array], text: str = "") -> Figure:
     """Where tiles and panoramas are, one panel a city (the paper's Figure 2).
 
     tiles, queries: city -> (N, 2) degrees [lat, lon].
@@ -128,8 +127,10 @@ def four_tile_cover(query: tuple[float, float] = (0.18, -0.14)) -> Figure:
     one.set_title("One tile: what it is for a query here")
     north, east = query
     step_n, step_e = np.sign(north) or 1, np.sign(east) or 1
-    for k, (n, e) in enumerate(((0.5 * step_n, 0.5 * step_e), (0.5 * step_n, 0), (0, 0.5 * step_e))):
-        shade = {"fc": "none", "ec": SEMI_POSITIVE, "lw": 1.8}
+    for k, (n, e) in enumerate(
+        ((0.5 * step_n, 0.5 * step_e), (0.5 * step_n, 0), (0, 0.5 * step_e))
+    ):
+        shade: dict[str, Any] = {"fc": "none", "ec": SEMI_POSITIVE, "lw": 1.8}
         label = "semi-positive tiles" if k == 0 else None
         four.add_patch(Rectangle((e - 0.5, n - 0.5), 1, 1, label=label, **shade))
     four.add_patch(Rectangle((-0.5, -0.5), 1, 1, fc="none", ec=POSITIVE, lw=2.6, label="positive"))
@@ -231,9 +232,7 @@ def offset_arrows(
     """Predicted against true places on retrieved tiles; arrows run from centre to prediction."""
     columns = min(len(tiles), 5)
     rows = -(-len(tiles) // columns)
-    figure, panels = plt.subplots(
-        rows, columns, figsize=(9.4, 2.1 * rows + 0.4), squeeze=False
-    )
+    figure, panels = plt.subplots(rows, columns, figsize=(9.4, 2.1 * rows + 0.4), squeeze=False)
     for axes in panels.flat[len(tiles) :]:
         axes.set_visible(False)
     for k, tile in enumerate(tiles):

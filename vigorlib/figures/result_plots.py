@@ -53,7 +53,9 @@ def sign_slip(alpha: float = 10.0) -> Figure:
 
 
 @styled
-def iou_loss_curve(iou_positive: float = 49 / 79, iou_semi: Sequence[float] = (0.2, 0.34)) -> Figure:
+def iou_loss_curve(
+    iou_positive: float = 49 / 79, iou_semi: Sequence[float] = (0.2, 0.34)
+) -> Figure:
     """The IOU loss over the semi-positive's similarity, for a positive of similarity 0.8."""
     figure, axes = plt.subplots(figsize=(6.2, 3.2))
     similarity = np.linspace(-0.2, 1, 241)
@@ -183,9 +185,7 @@ def metre_curves(
     text: str = "",
 ) -> Figure:
     """Accuracy over the distance threshold (the paper's Figure 9): panel -> method -> shares."""
-    figure, drawn = plt.subplots(
-        1, len(panels), figsize=(4.6 * len(panels), 3.5), squeeze=False
-    )
+    figure, drawn = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.5), squeeze=False)
     shown = thresholds_m <= reach_m
     for axes, (panel, methods) in zip(drawn[0], panels.items(), strict=True):
         for name, shares in methods.items():

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
 
-import matplotlib
 import matplotlib.pyplot as plt
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -37,7 +37,7 @@ SETTINGS: dict[str, Any] = {
     "grid.color": "#e3e6ea",
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
-    "axes.prop_cycle": matplotlib.cycler(color=CYCLE),
+    "axes.prop_cycle": cycler(color=CYCLE),
     "lines.linewidth": 1.8,
     "legend.frameon": False,
     "legend.fontsize": 9,
@@ -51,7 +51,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with plt.rc_context(SETTINGS):
+        with plt.rc_context(SETTINGS):  # type: ignore[arg-type]
             figure = draw(*args, **kwargs)
             figure.canvas.draw()  # settings act at drawing time: lay out while they hold
             plt.close(figure)
