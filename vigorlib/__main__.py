@@ -128,5 +128,23 @@ def runs(
     console.print(table)
 
 
+@app.command()
+def keep(
+    profile: ProfileOption = "mini",
+    weights: Annotated[list[str], typer.Option(help="recipe whose network is kept, too")] = [],  # noqa: B006
+) -> None:
+    """Store every run of this machine in results/, to come with the project."""
+    from vigorlib.runs import keep as keep_run
+    from vigorlib.runs import load_or_train, local_runs
+
+    for record in local_runs(profile):
+        name, protocol, seed = record["recipe"]["name"], record["protocol"], record["seed"]
+        if name not in RECIPES:
+            continue
+        run = load_or_train(name, profile, seed, protocol)
+        wanted = name in weights and protocol == "same-area" and seed == 0
+        console.print(str(keep_run(run, wanted)))
+
+
 if __name__ == "__main__":
     app()

@@ -143,6 +143,21 @@ def local_runs(profile: str) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
+def keep(run: Run, weights: bool = False) -> Path:
+    """Store a run's record in ``results/``, to come with the project; with ``weights`` the network
+    too, in half precision. Returns the record's file."""
+    file = home() / "results" / run.profile.name / f"{run.record['name']}.json"
+    write_json(file, run.record)
+    if weights:
+        from safetensors.torch import save_file
+
+        state = {k: v.half().contiguous() for k, v in run.network().state_dict().items()}
+        write_atomically(
+            file.with_suffix("") / "network.safetensors", lambda path: save_file(state, path)
+        )
+    return file
+
+
 # -- finding ---------------------------------------------------------------------------------
 
 

@@ -1,4 +1,8 @@
-"""Sphinx extension: MathJax (SVG output, one file) from the environment, not from a CDN."""
+"""Sphinx extension: pages that need no network.
+
+MathJax (SVG output, one file) comes from the environment. sphinx-thebe, which Jupyter Book always loads and
+which would put a CDN's address on every page, is silenced: the book offers launch buttons instead.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,14 @@ def copy_mathjax(app: Any, error: Exception | None) -> None:
     shutil.copyfile(source, target)
 
 
+def silence_thebe(app: Any) -> None:
+    """Unhook what sphinx-thebe does to each page."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [x for x in listeners if not x.handler.__module__.startswith("sphinx_thebe")]
+
+
 def setup(app: Any) -> dict[str, bool]:
+    silence_thebe(app)
     app.config.mathjax_path = f"mathjax/{NAME}"
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,127 @@
+"""The run store: found before trained, whole or not there, never another data set's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+
+from vigorlib import runs
+from vigorlib.recipes import get_profile, get_recipe, settings_hash
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIGOR_BOOK_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(city_root, tmp_path_factory):
+    """One smoke run of vigor, for tests that only read."""
+    home = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIGOR_BOOK_HOME", str(home))
+        run = runs.load_or_train("vigor", "smoke", data_root=city_root, progress=False)
+    return home, run
+
+
+def test_a_run_is_trained_once_and_found_afterwards(trained, city_root, monkeypatch):
+    home, first = trained
+    monkeypatch.setenv("VIGOR_BOOK_HOME", str(home))
+    again = runs.load_or_train("vigor", "smoke", data_root=city_root, progress=False)
+    assert (first.provenance, again.provenance) == (runs.FRESH, runs.LOCAL)
+    assert again.metrics == first.metrics
+
+
+def test_the_same_seed_gives_the_same_metrics(trained, city_root, store):
+    _, first = trained
+    fresh = runs.load_or_train("vigor", "smoke", data_root=city_root, progress=False)
+    assert fresh.provenance == runs.FRESH
+    assert fresh.metrics == first.metrics
+    assert fresh.record["history"] == first.record["history"]
+
+
+def test_the_stored_network_gives_the_recorded_metrics(trained, city_root):
+    _, run = trained
+    photos = runs.photographs(city_root, run.profile, "same-area", "test", progress=False)
+    metrics, _, arrays = runs.evaluate(run.network(), photos, run.profile, progress=False)
+    assert metrics == run.metrics
+    assert (arrays["rank"] == run.arrays()["rank"]).all()
+
+
+def test_a_finished_run_keeps_no_checkpoint(trained):
+    _, run = trained
+    names = {file.name for file in run.folder.iterdir()}
+    assert names == {"record.json", "network.safetensors", "evaluation.npz", "lock"}
+
+
+def test_the_record_says_where_it_comes_from(trained):
+    _, run = trained
+    made = run.record["made"]
+    assert made["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert {"commit", "hardware", "date", "threads", "precision"} <= set(made)
+    assert run.record["recipe"]["name"] == "vigor" and run.record["data"]
+
+
+def test_other_data_are_not_confused_with_these(trained, city_root, monkeypatch, tmp_path):
+    home, first = trained
+    shutil.copytree(home, tmp_path / "home")
+    other = tmp_path / "other"
+    shutil.copytree(city_root, other, ignore=shutil.ignore_patterns(".pixels"))
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": "0" * 64}))
+    monkeypatch.setenv("VIGOR_BOOK_HOME", str(tmp_path / "home"))
+    run = runs.load_or_train("vigor", "smoke", data_root=other, progress=False)
+    assert run.provenance == runs.FRESH and run.record["data"] != first.record["data"]
+
+
+def test_a_recorded_run_needs_neither_data_nor_training(trained, store):
+    _, first = trained
+    target = store / "results" / "smoke" / f"{first.record['name']}.json"
+    target.parent.mkdir(parents=True)
+    target.write_text(json.dumps(first.record))
+    run = runs.load_or_train("vigor", "smoke", progress=False)
+    assert run.provenance == runs.RECORDED and run.metrics == first.metrics
+    assert not (store / "data").exists()
+    with pytest.raises(FileNotFoundError, match="python -m vigorlib train --recipe vigor"):
+        run.network()
+
+
+def test_every_setting_that_matters_changes_the_name():
+    recipe, profile = get_recipe("vigor"), get_profile("mini")
+    names = {
+        settings_hash(recipe, profile),
+        settings_hash(dataclasses.replace(recipe, alpha=5.0), profile),
+        settings_hash(recipe, dataclasses.replace(profile, batch=16)),
+        settings_hash(recipe, dataclasses.replace(profile, epochs={"same-area": (1, 1)})),
+    }
+    assert len(names) == 4
+    renamed = dataclasses.replace(recipe, title="another title")
+    assert settings_hash(renamed, profile) == settings_hash(recipe, profile)
+
+
+def test_a_record_of_another_version_is_refused_with_the_reason(store):
+    recipe, profile = get_recipe("vigor"), get_profile("smoke")
+    name = runs.run_name(recipe, profile, "same-area", 0)
+    folder = store / "runs" / "smoke" / name
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text('{"format": 99}')
+    with pytest.raises(ValueError, match="record format 99: expected 1"):
+        runs.load_or_train("vigor", "smoke", progress=False)
+
+
+def test_a_recipe_of_ones_own_is_a_few_lines(city_root, store):
+    mine = dataclasses.replace(get_recipe("safa"), name="mine", title="mine", heads=2)
+    run = runs.load_or_train(mine, "smoke", data_root=city_root, progress=False)
+    assert run.network().dimension == 2 * run.network().ground.backbone.channels
+
+
+def test_unknown_recipe_and_profile_name_the_known_ones():
+    with pytest.raises(ValueError, match="siamese, safa, safa-mining, vigor"):
+        runs.load_or_train("nonsense")
+    with pytest.raises(ValueError, match="full, mini, smoke"):
+        runs.load_or_train("vigor", "huge")
