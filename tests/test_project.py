@@ -101,3 +101,11 @@ def test_make_lists_its_targets():
     done = subprocess.run(["make", "help"], capture_output=True, text=True, cwd=ROOT, check=True)
     for target in ("book", "test", "lab", "check", "refresh", "report"):
         assert f"\n{target} " in "\n" + done.stdout
+
+
+def test_the_readme_shows_the_recorded_results():
+    from vigorlib.tables import summary
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- results: python -m vigorlib results -->")[1]
+    assert shown.split("<!-- /results -->")[0].strip() == summary("mini")

@@ -129,6 +129,14 @@ def runs(
 
 
 @app.command()
+def results(profile: ProfileOption = "mini") -> None:
+    """The recorded results beside the published ones, as Markdown (the README's table)."""
+    from vigorlib.tables import summary
+
+    print(summary(profile))
+
+
+@app.command()
 def keep(
     profile: ProfileOption = "mini",
     weights: Annotated[list[str], typer.Option(help="recipe whose network is kept, too")] = [],  # noqa: B006

@@ -12,7 +12,6 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -53,7 +52,8 @@ def train_all(jobs: Sequence[Job], data_root: str = "", processes: int = 1) -> d
     threads = max((os.cpu_count() or 1) // processes, 1)
     done: dict[Job, str] = {}
     failed: dict[Job, BaseException] = {}
-    with context.Manager() as manager, _bars(len(jobs)) as (bars, overall):
+    with context.Manager() as manager, _bars() as bars:
+        overall = bars.add_task("all runs", total=len(jobs), text="")
         events = manager.Queue()
         follower = Thread(target=_follow, args=(events, bars), daemon=True)
         follower.start()
@@ -100,24 +100,16 @@ def _train_one(job: Job, data_root: str, threads: int, events: Queue[Any]) -> st
     return f"{run.provenance}, top-1 {run.metrics['top1']:.1%}, {minutes:.1f} min"
 
 
-def _bars(jobs: int) -> Any:
-    """Progress bars on a terminal; plain lines of finished runs elsewhere."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def shown() -> Any:
-        columns = [
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
-        ]
-        with Progress(*columns, console=Console(width=120)) as bars:
-            yield bars, bars.add_task("all runs", total=jobs, text="")
-
-    return shown()
+def _bars() -> Progress:
+    """Progress bars on a terminal; elsewhere only the lines of finished runs are printed."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
 
 
 def _follow(events: Queue[Any], bars: Progress) -> None:

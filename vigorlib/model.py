@@ -38,7 +38,8 @@ class VGG(Backbone):
     """VGG-16 up to conv5_3 after ReLU (before the last pooling); narrower and shorter on request.
 
     (B, 3, H, W) -> (B, channels[-1], H/16, W/16) for five groups. Layers are named ``conv1_1`` ...
-    ``conv5_3`` as in the original's weight file.
+    ``conv5_3`` as in the original's weight file. A group's pooling stands before its last ReLU, not
+    after it: the maximum of rectified values is the rectified maximum, at a quarter of the work.
     """
 
     def __init__(
@@ -49,25 +50,22 @@ class VGG(Backbone):
     ) -> None:
         super().__init__()
         self.channels = channels[-1]
-        self.groups = nn.ModuleList()
+        self.layers = nn.Sequential()
         previous = 3
         for group, (width, depth) in enumerate(zip(channels, layers, strict=True), start=1):
-            steps = nn.Sequential()
             for layer in range(1, depth + 1):
                 convolution = nn.Conv2d(previous, width, 3, padding=1, bias=not batch_norm)
                 nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-                steps.add_module(f"conv{group}_{layer}", convolution)
+                self.layers.add_module(f"conv{group}_{layer}", convolution)
+                if layer == depth and group < len(layers):
+                    self.layers.add_module(f"pool{group}", nn.MaxPool2d(2))
                 if batch_norm:
-                    steps.add_module(f"norm{group}_{layer}", nn.BatchNorm2d(width))
-                steps.add_module(f"relu{group}_{layer}", nn.ReLU(inplace=True))
+                    self.layers.add_module(f"norm{group}_{layer}", nn.BatchNorm2d(width))
+                self.layers.add_module(f"relu{group}_{layer}", nn.ReLU(inplace=True))
                 previous = width
-            self.groups.append(steps)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = images
-        for number, group in enumerate(self.groups):
-            features = group(F.max_pool2d(features, 2) if number else features)
-        return features
+        return self.layers(images)
 
 
 class ResidualBlock(nn.Module):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from vigorlib.home import home
+from vigorlib.recipes import get_recipe
 from vigorlib.runs import RECORDED, Run, recorded_runs
 
 DASH = "—"
@@ -88,6 +89,20 @@ def compared(
     table = pd.DataFrame(columns, index=[run.title for run in runs.values()])
     table.columns = pd.MultiIndex.from_tuples(list(columns))
     return table
+
+
+def summary(profile: str = "mini") -> str:
+    """The README's table in Markdown: published beside recorded, both protocols."""
+    measures = ("top1", "hit_rate", "within_10m")
+    head = ["", "protocol", *(f"paper {MEASURES[m]}" for m in measures)]
+    head += [f"embedded city {MEASURES[m]}" for m in measures]
+    rows = [head, ["---"] * len(head)]
+    for protocol in ("same-area", "cross-area"):
+        for recipe in PUBLISHED_AS:
+            paper = [paper_cell(recipe, protocol, m) for m in measures]
+            city = [recorded_cell(recipe, protocol, m, profile) for m in measures]
+            rows.append([get_recipe(recipe).title, protocol, *paper, *city])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _fresh(run: Run, measure: str) -> str:

@@ -1,0 +1,48 @@
+"""Published, recorded and fresh figures never mix."""
+
+from __future__ import annotations
+
+import pytest
+
+from vigorlib import runs, tables
+from vigorlib.recipes import get_profile, get_recipe
+
+
+def run_of(name: str, provenance: str, top1: float) -> runs.Run:
+    recipe, profile = get_recipe(name), get_profile("smoke")
+    metrics = dict.fromkeys(tables.MEASURES, top1)
+    return runs.Run(recipe, profile, "same-area", 0, {"metrics": metrics}, provenance, None)
+
+
+def test_published_figures_bear_their_certainty():
+    assert tables.paper_cell("vigor", "same-area", "top1") == "41.1"
+    assert tables.paper_cell("safa", "same-area", "top1") == "33.9 ?"
+    assert tables.paper_cell("vigor-flatten", "same-area", "top1") == tables.DASH
+
+
+def test_a_recorded_run_is_not_shown_as_a_fresh_one():
+    pair = {"safa": run_of("safa", runs.RECORDED, 0.5), "vigor": run_of("vigor", runs.FRESH, 0.25)}
+    table = tables.compared(pair, "same-area", ("top1",), "smoke")
+    assert table["top-1", "this run"].tolist() == [tables.DASH, "25.0"]
+    assert [runs.RECORDED in cell for cell in table["", "provenance"]] == [True, False]
+
+
+def test_what_was_not_run_is_a_dash(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIGOR_BOOK_HOME", str(tmp_path))
+    assert tables.recorded_cell("vigor", "same-area", "top1", "mini") == tables.DASH
+
+
+def test_recorded_cells_are_means_over_seeds(monkeypatch):
+    records = [
+        {"recipe": {"name": "safa"}, "protocol": "same-area", "metrics": {"top1": share}}
+        for share in (0.1, 0.2)
+    ]
+    monkeypatch.setattr(tables, "recorded_runs", lambda profile: records)
+    assert tables.recorded_cell("safa", "same-area", "top1", "mini") == "15.0 (2)"
+
+
+def test_measured_tables_are_percentages():
+    table = tables.measured({"safa": run_of("safa", runs.LOCAL, 0.125)}, ("top1", "hit_rate"))
+    assert table.loc["SAFA", "top-1"] == "12.5"
+    with pytest.raises(KeyError):
+        tables.measured({"safa": run_of("safa", runs.LOCAL, 0.1)}, ("nonsense",))
