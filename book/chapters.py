@@ -8,7 +8,9 @@ python book/chapters.py check                           what is stored is whole 
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -23,6 +25,7 @@ import nbformat
 import typer
 import yaml
 from nbformat import NotebookNode
+from PIL import Image
 from rich.console import Console
 
 BOOK = Path(__file__).resolve().parent
@@ -30,6 +33,8 @@ ROOT = BOOK.parent
 CHAPTER_BYTES, BOOK_BYTES = 2**20, 8 * 2**20
 CELL_SECONDS = 7 * 24 * 3600
 """A cell of profile full may train for days; tests set less."""
+PHOTO_BYTES = 150_000
+"""A figure larger than this, as base64 PNG, holds photographs."""
 NOISE = ("execution", "papermill", "iopub.execute_input", "iopub.status.busy")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
@@ -123,7 +128,7 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
         if cell.execution_count is not None:
             count += 1
             cell.execution_count = count
-        cell.outputs = [_clean(o) for o in cell.outputs if not _is_noise(o)]
+        cell.outputs = [_lighter(_clean(o)) for o in cell.outputs if not _is_noise(o)]
         for output in cell.outputs:
             if "execution_count" in output:
                 output["execution_count"] = cell.execution_count
@@ -142,6 +147,18 @@ def _clean(output: NotebookNode) -> NotebookNode:
     for holder, key in ((output, "text"), (output.get("data", {}), "text/plain")):
         if isinstance(holder.get(key), str):
             holder[key] = re.sub(r"0x[0-9a-f]{6,}", "0x…", holder[key])
+    return output
+
+
+def _lighter(output: NotebookNode) -> NotebookNode:
+    """A figure with photographs is stored as JPEG: a tenth of the size, and it looks the same."""
+    data = output.get("data", {})
+    if len(data.get("image/png", "")) < PHOTO_BYTES:
+        return output
+    picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80, optimize=True, progressive=True)
+    data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode()
     return output
 
 

@@ -51,7 +51,8 @@ def test_all_chapters_together_are_small():
 def test_every_figure_has_a_caption_and_an_alt_text(name):
     notebook = nbformat.read(chapters.BOOK / f"{name}.ipynb", as_version=4)
     for cell in notebook.cells:
-        if any("image/png" in o.get("data", {}) for o in cell.get("outputs", [])):
+        pictures = {"image/png", "image/jpeg"}
+        if any(pictures & set(o.get("data", {})) for o in cell.get("outputs", [])):
             settings = cell.metadata.get("mystnb", {})
             assert settings.get("figure", {}).get("caption"), cell.id
             assert settings.get("image", {}).get("alt"), cell.id

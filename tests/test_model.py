@@ -160,3 +160,18 @@ def test_rescaling_makes_the_offset_blind_to_length():
     head = model.OffsetHead(4, hidden=8, rescale=True)
     ground, satellite = torch.rand(3, 4), torch.rand(3, 4)
     torch.testing.assert_close(head(ground, satellite), head(ground * 7, satellite * 0.1))
+
+
+def test_unreachable_weights_are_explained(monkeypatch):
+    import urllib.error
+
+    import torchvision
+
+    def offline(*arguments, **options):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(torchvision.models, "get_model", offline)
+    with pytest.raises(RuntimeError, match="'resnet18' could not be fetched .*pretrained=False"):
+        model.backbone("resnet18", pretrained=True)
+    with pytest.raises(ValueError, match="no ImageNet weights for 'vgg16-narrow'"):
+        model.backbone("vgg16-narrow", pretrained=True)

@@ -245,3 +245,19 @@ def test_data_too_small_for_a_batch_is_refused(city_root, photos):
     small.queries = dataclasses.replace(small.queries, names=small.queries.names[:3])
     with pytest.raises(ValueError, match="3 queries do not fill one batch of 6"):
         trainer(dataclasses.replace(photos, data=small))
+
+
+def test_one_full_size_step_runs(photos):
+    """The paper's network and image sizes, two pairs, forward and backward in the hybrid stage."""
+    profile = dataclasses.replace(get_profile("full"), pretrained=False)
+    network = model.build("vigor", profile)
+    stage = training.stages(get_recipe("vigor"), profile, "same-area")[1]
+    loss_of = training.PairLoss(network, stage, get_recipe("vigor"), profile.iou_floor)
+    images = torch.randint(0, 256, (2, 3, *profile.panorama_px), dtype=torch.uint8)
+    tiles = torch.randint(0, 256, (4, 3, *profile.tile_px), dtype=torch.uint8)
+    loss, parts, (ground, _) = loss_of(
+        images, tiles, torch.zeros(2, 2), torch.tensor([[0.6, 0.3], [0.5, 0.2]])
+    )
+    loss.backward()
+    assert set(parts) == {"triplet", "iou", "offset"} and ground.shape == (2, 4096)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
