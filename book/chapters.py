@@ -253,7 +253,8 @@ def report(profile: str = "mini") -> None:
     for file in BOOK.iterdir():
         if file.suffix in (".md", ".bib", ".yml", ".py"):
             shutil.copyfile(file, folder / "book" / file.name)
-    shutil.copytree(BOOK / "_static", folder / "book" / "_static", dirs_exist_ok=True)
+    for name in ("_static", "images"):
+        shutil.copytree(BOOK / name, folder / "book" / name, dirs_exist_ok=True)
     shutil.copyfile(ROOT / "_config.yml", folder / "_config.yml")
     shutil.rmtree(folder / "_build", ignore_errors=True)
     tool = Path(sys.executable).with_name("jupyter-book")

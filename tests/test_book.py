@@ -80,7 +80,13 @@ def write_chapter(folder: Path, source: str) -> None:
         nbformat.v4.new_code_cell(source, id="b"),
     ]
     cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "one.ipynb")
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    nbformat.write(notebook, folder / "one.ipynb")
 
 
 def test_a_failing_chapter_leaves_its_copy_with_the_error(small_book, tmp_path):

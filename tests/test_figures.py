@@ -134,7 +134,8 @@ def data_axes(figure: Figure) -> list[Axes]:
 
 
 def test_every_figure_is_tried():
-    assert sorted(CASES) == sorted(figures.__all__)
+    drawn = [name for name in figures.__all__ if callable(getattr(figures, name))]
+    assert sorted(CASES) == sorted(drawn)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,7 +9,7 @@ import shutil
 import pytest
 import torch
 
-from vigorlib import runs
+from vigorlib import model, runs
 from vigorlib.recipes import get_profile, get_recipe, settings_hash
 
 
@@ -102,6 +102,13 @@ def test_every_setting_that_matters_changes_the_name():
     assert len(names) == 4
     renamed = dataclasses.replace(recipe, title="another title")
     assert settings_hash(renamed, profile) == settings_hash(recipe, profile)
+
+
+def test_another_network_behind_the_same_name_is_another_run(monkeypatch):
+    recipe, profile = get_recipe("vigor"), get_profile("smoke")
+    before = runs.run_name(recipe, profile, "same-area", 0)
+    monkeypatch.setitem(model.BACKBONES, "vgg16-tiny", lambda: model.VGG((8, 16), layers=(1, 1)))
+    assert runs.run_name(recipe, profile, "same-area", 0) != before
 
 
 def test_a_record_of_another_version_is_refused_with_the_reason(store):

@@ -182,10 +182,13 @@ def as_dict(settings: Recipe | Profile) -> dict[str, object]:
     return {key: dict(v) if isinstance(v, Mapping) else v for key, v in values.items()}
 
 
-def settings_hash(recipe: Recipe, profile: Profile) -> str:
-    """Eight characters that change with anything that could change the result."""
+def settings_hash(recipe: Recipe, profile: Profile, architecture: str = "") -> str:
+    """Eight characters that change with every setting that could change the result.
+
+    architecture: a description of the network's layers, for backbones change behind their names.
+    """
     settings = [as_dict(recipe), as_dict(profile)]
     for entry in settings:
         entry.pop("title", None)
-    text = json.dumps(settings, sort_keys=True, default=list)
+    text = json.dumps(settings, sort_keys=True, default=list) + architecture
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -6,6 +6,7 @@ came with the project), then trains; :attr:`Run.provenance` says which it was.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -127,8 +128,10 @@ def load_or_train(
 
 
 def run_name(recipe: Recipe, profile: Profile, protocol: str, seed: int) -> str:
-    """``vigor-same-area-seed0-1a2b3c4d``; the end changes with every setting that matters."""
-    return f"{recipe.name}-{protocol}-seed{seed}-{settings_hash(recipe, profile)}"
+    """``vigor-same-area-seed0-1a2b3c4d``; the end changes with every setting and every layer."""
+    with torch.device("meta"):  # layers without memory
+        layers = model.build(recipe, dataclasses.replace(profile, pretrained=False))
+    return f"{recipe.name}-{protocol}-seed{seed}-{settings_hash(recipe, profile, repr(layers))}"
 
 
 def recorded_runs(profile: str) -> list[dict[str, Any]]:
