@@ -286,7 +286,7 @@ def problems_of(name: str) -> list[str]:
     stamp = notebook.metadata.get("reproduced", {})
     parameters = stamp.get("parameters", {})
     text = file.read_text(encoding="utf-8")
-    ids = [cell.get("id") for cell in notebook.cells]
+    ids = [cell.get("id") for cell in json.loads(text)["cells"]]  # nbformat would mend them
     counts = [cell.execution_count for cell in code]
     found = {
         "no parameters cell first": not code
