@@ -11,7 +11,7 @@ from rich.table import Table
 from vigorlib.recipes import MAIN_ROWS, PROFILES, RECIPES, get_profile, get_recipe
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
-console = Console()
+console = Console(width=116)  # tables in a log are not cut
 
 CHAPTER_RECIPES = (*reversed(MAIN_ROWS), "vigor-resnet")  # the longest first
 PROTOCOLS = ("same-area", "cross-area")

@@ -359,7 +359,12 @@ class Trainer:
             )
         rate = self.optimizer.param_groups[0]["lr"]
         self.state.losses.append(
-            {"step": self.state.step, "epoch": epoch, "learning_rate": rate, **means}
+            {
+                "step": self.state.step,
+                "epoch": epoch,
+                "learning_rate": float(f"{rate:.6g}"),
+                **{name: float(f"{value:.6g}") for name, value in means.items()},
+            }
         )
         if self.report is not None and self.accelerator.is_main_process:
             self.report(self.state.step, self.total, f"{stage.name} loss {means['loss']:.3f}")

@@ -66,7 +66,7 @@ def _show(root: Path) -> None:
             f"{row['test_to_train_median_m']:.1f} m (median)",
             f"{row['leakage']:.0%}",
         )
-    Console().print(table)
+    Console(width=116).print(table)
 
 
 if __name__ == "__main__":
