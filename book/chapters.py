@@ -33,7 +33,7 @@ ROOT = BOOK.parent
 CHAPTER_BYTES, BOOK_BYTES = 2**20, 8 * 2**20
 CELL_SECONDS = 7 * 24 * 3600
 """A cell of profile full may train for days; tests set less."""
-MACHINE_PATHS = (f"{ROOT}/", f"{Path.home()}/", "/home/", "/Users/", ":\\\\Users")
+MACHINE_PATHS = (f"{ROOT}/", f"{Path.home()}/.", "/home/", "/Users/", ":\\\\Users")
 PHOTO_BYTES = 150_000
 """A figure larger than this, as base64 PNG, holds photographs."""
 NOISE = ("execution", "papermill", "iopub.execute_input", "iopub.status.busy")
