@@ -73,6 +73,7 @@ def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode
     papermill's error when a cell fails; the executed copy with the error then stays in ``target``.
     """
     import papermill
+    from nbclient.exceptions import CellTimeoutError
 
     source = BOOK / f"{name}.ipynb"
     known = papermill.inspect_notebook(str(source))
@@ -87,9 +88,11 @@ def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode
             str(source), str(partial), parameters, kernel_name="python3", cwd=str(BOOK),
             progress_bar=False, log_output=False, execution_timeout=CELL_SECONDS,
         )  # fmt: skip
-        _require_whole(name, partial)  # papermill calls a cell that timed out completed
-    except Exception:
+        _require_whole(name, partial)  # papermill calls some cells that timed out completed
+    except Exception as error:
         partial.replace(target)  # the copy shows the error
+        if isinstance(error, CellTimeoutError):
+            raise ChapterError(f"{name}: a cell did not finish in {CELL_SECONDS} s") from error
         raise
     notebook = normalised(nbformat.read(partial, as_version=4))
     values = {key: known[key]["default"] for key in known}
@@ -107,7 +110,7 @@ def _require_whole(name: str, file: Path) -> None:
     """Every code cell ran to its end."""
     for cell in nbformat.read(file, as_version=4).cells:
         if cell.cell_type == "code" and cell.execution_count is None:
-            raise ChapterError(f"{name}: cell {cell.id} did not finish in {CELL_SECONDS} s")
+            raise ChapterError(f"{name}: cell {cell.id} did not finish")
 
 
 def normalised(notebook: NotebookNode) -> NotebookNode:

@@ -38,8 +38,7 @@ class VGG(Backbone):
     """VGG-16 up to conv5_3 after ReLU (before the last pooling); narrower and shorter on request.
 
     (B, 3, H, W) -> (B, channels[-1], H/16, W/16) for five groups. Layers are named ``conv1_1`` ...
-    ``conv5_3`` as in the original's weight file. A group's pooling stands before its last ReLU, not
-    after it: the maximum of rectified values is the rectified maximum, at a quarter of the work.
+    ``conv5_3`` as in the original's weight file.
     """
 
     def __init__(
@@ -57,12 +56,12 @@ class VGG(Backbone):
                 convolution = nn.Conv2d(previous, width, 3, padding=1, bias=not batch_norm)
                 nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
                 self.layers.add_module(f"conv{group}_{layer}", convolution)
-                if layer == depth and group < len(layers):
-                    self.layers.add_module(f"pool{group}", nn.MaxPool2d(2))
                 if batch_norm:
                     self.layers.add_module(f"norm{group}_{layer}", nn.BatchNorm2d(width))
                 self.layers.add_module(f"relu{group}_{layer}", nn.ReLU(inplace=True))
                 previous = width
+            if group < len(layers):
+                self.layers.add_module(f"pool{group}", nn.MaxPool2d(2))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
