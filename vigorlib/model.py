@@ -201,8 +201,9 @@ def _load_caffe(name: str) -> Backbone:
         )
     from safetensors.torch import load_file
 
-    network = VGG()
-    network.layers.load_state_dict(load_file(file))
+    with torch.device("meta"):  # nothing is drawn for weights that come from the file
+        network = VGG()
+    network.layers.load_state_dict(load_file(file), assign=True)
     return network
 
 

@@ -42,7 +42,12 @@ class CheckpointError(ValueError):
 def convert_checkpoint(path: Path, recipe: str) -> dict[str, Tensor]:
     """State dictionary for ``model.build(recipe, "full-original", imagenet=False)``.
 
-    path: the checkpoint's prefix (``.../model.ckpt``). Needs TensorFlow.
+    path: the checkpoint's prefix (``.../model.ckpt``). Needs TensorFlow. To measure the network on
+    your copy of VIGOR::
+
+        profile = get_profile("full-original")
+        photos = runs.photographs(root, profile, "same-area", "test")
+        metrics, curves, arrays = runs.evaluate(network.cuda(), photos, profile)
     """
     if get_recipe(recipe).name not in RELEASED:
         raise CheckpointError(
