@@ -142,6 +142,8 @@ def test_unknown_words_name_the_known_ones(city_root, tmp_path):
         data_folder("mini", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="'full' needs data_root"):
         data_folder("full")
+    with pytest.raises(ValueError, match="'full-original' needs data_root"):
+        data_folder("full-original")
 
 
 # -- images ----------------------------------------------------------------------------------

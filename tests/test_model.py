@@ -156,6 +156,23 @@ def test_the_offset_head_sees_the_satellite_first():
     torch.testing.assert_close(head(ground, satellite), expected)
 
 
+def test_the_siamese_baseline_averages_before_any_pooling():
+    """As the released code does; SAFA pools first."""
+    profile = dataclasses.replace(PROFILES["smoke"], pool=True)
+    pooled = {name: model.build(name, profile).ground.pool for name in ("siamese", "safa")}
+    assert pooled == {"siamese": False, "safa": True}
+
+
+def test_pixels_are_prepared_for_the_weights_a_profile_names():
+    profile = dataclasses.replace(PROFILES["smoke"], pretrained=True)
+    caffe = dataclasses.replace(profile, weights="caffe")
+    assert not model.build("safa", profile, imagenet=False).ground.normalise.bgr
+    assert model.build("safa", caffe, imagenet=False).ground.normalise.bgr
+    unknown = dataclasses.replace(profile, weights="guesses")
+    with pytest.raises(ValueError, match="'guesses': expected one of torchvision, caffe"):
+        model.build("safa", unknown)
+
+
 def test_rescaling_makes_the_offset_blind_to_length():
     head = model.OffsetHead(4, hidden=8, rescale=True)
     ground, satellite = torch.rand(3, 4), torch.rand(3, 4)

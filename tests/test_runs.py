@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vigorlib import model, runs
-from vigorlib.recipes import get_profile, get_recipe, settings_hash
+from vigorlib.recipes import LATER_SETTINGS, Profile, get_profile, get_recipe, settings_hash
 
 
 @pytest.fixture
@@ -102,6 +102,26 @@ def test_every_setting_that_matters_changes_the_name():
     assert len(names) == 4
     renamed = dataclasses.replace(recipe, title="another title")
     assert settings_hash(renamed, profile) == settings_hash(recipe, profile)
+
+
+def test_a_setting_added_later_renames_no_earlier_run(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class LaterProfile(Profile):
+        novelty: str = "none"
+
+    recipe, before = get_recipe("vigor"), get_profile("mini")
+    monkeypatch.setitem(LATER_SETTINGS, "novelty", "none")
+    values = {field.name: getattr(before, field.name) for field in dataclasses.fields(before)}
+    after = LaterProfile(**values)
+    assert settings_hash(recipe, after) == settings_hash(recipe, before)
+    changed = dataclasses.replace(after, novelty="much")
+    assert settings_hash(recipe, changed) != settings_hash(recipe, before)
+
+
+def test_other_initial_weights_are_another_run():
+    recipe, profile = get_recipe("vigor"), get_profile("full")
+    caffe = dataclasses.replace(profile, weights="caffe")
+    assert settings_hash(recipe, caffe) != settings_hash(recipe, profile)
 
 
 def test_another_network_behind_the_same_name_is_another_run(monkeypatch):

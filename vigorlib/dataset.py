@@ -173,8 +173,8 @@ def tile_latlon(name: str) -> tuple[float, float]:
 def data_folder(profile: str, data_root: str | Path = "") -> Path:
     """The VIGOR folder to use: ``data_root`` if given, else the embedded city of the profile.
 
-    The embedded city is generated on first use (seconds for smoke, minutes for mini). Profile
-    ``full`` has none: it needs your own copy of VIGOR.
+    The embedded city is generated on first use (seconds for smoke, minutes for mini). Profiles
+    whose name begins with ``full`` have none: they need your own copy of VIGOR.
     """
     if data_root:
         folder = Path(data_root).expanduser()
@@ -185,9 +185,9 @@ def data_folder(profile: str, data_root: str | Path = "") -> Path:
                 "embedded city"
             )
         return folder
-    if profile == "full":
+    if profile.startswith("full"):
         raise ValueError(
-            "profile 'full' needs data_root: the folder of your copy of VIGOR, for instance "
+            f"profile {profile!r} needs data_root: the folder of your copy of VIGOR, for instance "
             "`-p data_root /data/VIGOR` (the embedded city serves the profiles smoke and mini)"
         )
     from data_prep import city  # the one call by which the library makes its own data

@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vigorlib import geometry
+from vigorlib.dataset import Vigor
 from vigorlib.geometry import DistanceMethod, LabelSystem
 from vigorlib.retrieval import Ranking
 
 THRESHOLDS_M: NDArray[np.float64] = 1.1 ** (np.arange(1, 500) / 5)
 """Where the paper's Figure 9 measures: 1.1^(i/5) metres, i = 1..499."""
+RECALL_AT = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
+
+
+def measurements(
+    data: Vigor,
+    ranking: Ranking,
+    offsets_px: NDArray[np.float64],
+    method: DistanceMethod = "geodesic",
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, NDArray[Any]]]:
+    """All of the paper's measurements on a test set: metrics, curves for figures, arrays a query.
+
+    offsets_px: (Q, 2) predicted for each query on its best tile, zeros for methods without.
+    """
+    best = ranking.top[:, 0]
+    where: dict[str, Any] = {
+        "query_latlon": data.queries.latlon,
+        "tile_latlon": data.tiles.latlon[best],
+        "city": data.tiles.cities[best],
+        "system": data.labels,
+        "method": method,
+    }
+    error_m = metre_errors(offset_px=offsets_px, **where)
+    centre_m = metre_errors(offset_px=np.zeros_like(offsets_px), **where)
+    metrics: dict[str, Any] = {
+        **retrieval_metrics(ranking, len(data.tiles), data.references),
+        "within_10m": within(error_m, 10),
+        "within_10m_centre": within(centre_m, 10),
+        "median_error_m": float(np.median(error_m)),
+        "median_error_centre_m": float(np.median(centre_m)),
+    }
+    metrics["intervals"] = _intervals(ranking, error_m)
+    curves: dict[str, Any] = {
+        "recall_at": {str(k): float((ranking.positive < k).mean()) for k in RECALL_AT},
+        "metre_accuracy": _curve(error_m),
+        "metre_accuracy_centre": _curve(centre_m),
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        "rank": ranking.positive,
+        "rank_without_semi_positives": ranking.without_semi_positives,
+        "top": ranking.top[:, :50].astype(np.int32),
+        "top_similarity": ranking.top_similarity[:, :50].astype(np.float32),
+        "offset_px": offsets_px.astype(np.float32),
+        "error_m": error_m.astype(np.float32),
+        "centre_error_m": centre_m.astype(np.float32),
+    }
+    return metrics, curves, arrays
 
 
 def recall_at(rank: ArrayLike, k: int) -> float:
@@ -55,8 +103,8 @@ def metre_errors(
     query_latlon: (Q, 2) degrees; tile_latlon: (Q, 2) of the retrieved tiles; offset_px: (Q, 2)
     predicted offsets [north, east] in pixels of the 640 px tile, zeros for methods without.
     city: of the retrieved tiles, one name or (Q,); system: the label system the offsets were
-    trained with. The released evaluation is ``system="original", method="official"`` with city
-    "NewYork" for every query: its loader has one longitude constant.
+    trained with. The released evaluation is ``system="original", method="official"`` with each
+    tile's own city: it turns 36.48 m into degrees at the tile's latitude.
     """
     query, tile = np.asarray(query_latlon, dtype=float), np.asarray(tile_latlon, dtype=float)
     offset = np.asarray(offset_px, dtype=float)
@@ -105,3 +153,27 @@ def bootstrap_interval(
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
     return float(low), float(high)
+
+
+# -- helpers ---------------------------------------------------------------------------------
+
+
+def _curve(errors_m: NDArray[np.float64]) -> list[float]:
+    return [round(float(v), 4) for v in accuracy_curve(errors_m)]
+
+
+def _intervals(ranking: Ranking, error_m: NDArray[np.float64]) -> dict[str, list[float]]:
+    """95 % bootstrap intervals over queries."""
+    values = {
+        "top1": ranking.positive < 1,
+        "top5": ranking.positive < 5,
+        "hit_rate": ranking.without_semi_positives < 1,
+        "within_10m": error_m < 10,
+    }
+    rng = np.random.default_rng(0)
+    return {
+        name: [
+            round(bound, 4) for bound in bootstrap_interval(v.astype(float), np.mean, generator=rng)
+        ]
+        for name, v in values.items()
+    }

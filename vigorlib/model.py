@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vigorlib.home import home
+
 if TYPE_CHECKING:
     from vigorlib.recipes import Profile, Recipe
 
@@ -146,11 +148,14 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
 """Backbones by name; add your own (a module with ``.channels``) to use it in a recipe."""
 
 
-def backbone(name: str, pretrained: bool = False) -> Backbone:
+def backbone(name: str, pretrained: bool = False, weights: str = "torchvision") -> Backbone:
     """A backbone by its name here, or else by its name in timm (``resnet50`` for instance).
 
-    pretrained: ImageNet weights from torchvision or timm, which fetch them over the network once.
+    pretrained: ImageNet weights from torchvision or timm, which fetch them over the network once;
+    with ``weights="caffe"`` the original's, from :data:`CAFFE_FILE`.
     """
+    if weights == "caffe" and pretrained:
+        return _load_caffe(name)
     if name not in BACKBONES:
         return _with_download_advice(name, lambda: TimmBackbone(name, pretrained))
     network = BACKBONES[name]()
@@ -174,6 +179,31 @@ def _load_torchvision(network: nn.Module, name: str) -> None:
     if [value.shape for value in values] != [value.shape for value in wanted.values()]:
         raise RuntimeError(f"torchvision's {name} no longer has the layers of ours")
     network.load_state_dict(dict(zip(wanted, values, strict=True)))
+
+
+CAFFE_FILE = "data/vgg16-caffe.safetensors"
+"""Under the project's folder: the original's ImageNet weights, layers named as in :class:`VGG`."""
+
+
+def _load_caffe(name: str) -> Backbone:
+    """VGG-16 with the original's weights, which ``data_prep.official`` has put in place."""
+    if name != "vgg16":
+        raise ValueError(
+            f"there are no Caffe weights for {name!r}: expected the backbone vgg16; use a profile "
+            "with weights='torchvision' for others"
+        )
+    file = home() / CAFFE_FILE
+    if not file.exists():
+        raise FileNotFoundError(
+            f"the original's weights are not in {file}: prepare them with `python -m "
+            "data_prep.official weights vgg16.npy`, or use a profile with weights='torchvision'"
+        )
+    from safetensors.torch import load_file
+
+    with torch.device("meta"):  # nothing is drawn for weights that come from the file
+        network = VGG()
+    network.layers.load_state_dict(load_file(file), assign=True)
+    return network
 
 
 def _with_download_advice(name: str, load: Callable[[], Loaded]) -> Loaded:
@@ -373,8 +403,17 @@ class CrossViewNet(nn.Module):
         return F.normalize(ground, dim=1), F.normalize(satellite, dim=1)
 
 
-def build(recipe: Recipe | str, profile: Profile | str = "mini") -> CrossViewNet:
+NORMALISATION_OF = {"torchvision": "imagenet", "caffe": "caffe"}
+"""What images must look like for a profile's ``weights``."""
+
+
+def build(
+    recipe: Recipe | str, profile: Profile | str = "mini", imagenet: bool = True
+) -> CrossViewNet:
     """The network of a recipe at the size of a profile, with fresh (or ImageNet) weights.
+
+    imagenet: False leaves ImageNet weights out where the profile has them, for a network whose
+    weights are loaded next; its normalisation is the same.
 
     Draws its initial weights from torch's current generator: call ``torch.manual_seed`` first, or
     train through :func:`vigorlib.runs.load_or_train`, which does.
@@ -383,9 +422,14 @@ def build(recipe: Recipe | str, profile: Profile | str = "mini") -> CrossViewNet
 
     recipe, profile = get_recipe(recipe), get_profile(profile)
     name = profile.backbones.get(recipe.backbone, recipe.backbone)
-    kind = "imagenet" if profile.pretrained else "centred"
+    if profile.weights not in NORMALISATION_OF:
+        known = ", ".join(NORMALISATION_OF)
+        raise ValueError(f"unknown weights {profile.weights!r}: expected one of {known}")
+    kind = NORMALISATION_OF[profile.weights] if profile.pretrained else "centred"
+    pretrained = profile.pretrained and imagenet
+    pool = profile.pool and recipe.aggregator != "average"  # the original averages conv5_3 itself
     branches = [
-        Branch(Normalise(kind), backbone(name, profile.pretrained), profile.pool) for _ in range(2)
+        Branch(Normalise(kind), backbone(name, pretrained, profile.weights), pool) for _ in range(2)
     ]
     shapes = [
         _feature_shape(branch, size)

@@ -44,8 +44,10 @@ class Recipe:
 class Profile:
     """At what size. Defaults are those of the released code (see ``full``).
 
-    tile_px, panorama_px: (height, width) of the network's input. pool: a 2x2 max-pool after the
-    backbone. backbones: replacements by narrower relatives. dimension: of descriptors that do not
+    tile_px, panorama_px: (height, width) of the network's input. pretrained: start from ImageNet
+    weights, which ``weights`` names: ``torchvision`` (or timm's) or ``caffe``, the original's VGG-16
+    (``python -m data_prep.official weights`` prepares them). pool: a 2x2 max-pool after the backbone,
+    for aggregators other than ``average``. backbones: replacements by narrower relatives. dimension: of descriptors that do not
     come from SAFA. epochs: (triplet, hybrid) for each protocol. batch, hybrid_batch: pairs a step;
     the second stage keeps the step count of the first. pool_tiles, pool_hard: tiles ranked at each
     refresh of the mining pool and how many are kept. iou_weight, offset_weight: of the second stage.
@@ -81,6 +83,7 @@ class Profile:
     checkpoint_steps: int = 1000
     watch_queries: int = 500
     labels: str = "corrected"
+    weights: str = "torchvision"
 
 
 RECIPES: dict[str, Recipe] = {
@@ -151,8 +154,14 @@ PROFILES: dict[str, Profile] = {
             checkpoint_steps=5,
             watch_queries=20,
         ),
+        Profile("full-original", weights="caffe", labels="original"),
     )
 }
+"""``full-original`` is ``full`` from the released code's own weights and label files."""
+
+LATER_SETTINGS: dict[str, object] = {"weights": "torchvision"}
+"""Settings younger than recorded runs, with the value all earlier runs had: at it they do not count
+in a run's name, so that a new setting renames no run."""
 
 
 def get_recipe(recipe: Recipe | str) -> Recipe:
@@ -190,5 +199,8 @@ def settings_hash(recipe: Recipe, profile: Profile, architecture: str = "") -> s
     settings = [as_dict(recipe), as_dict(profile)]
     for entry in settings:
         entry.pop("title", None)
+        for name, value in LATER_SETTINGS.items():
+            if entry.get(name) == value:
+                del entry[name]
     text = json.dumps(settings, sort_keys=True, default=list) + architecture
     return hashlib.sha256(text.encode()).hexdigest()[:8]

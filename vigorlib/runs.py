@@ -6,7 +6,6 @@ came with the project), then trains; :attr:`Run.provenance` says which it was.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import platform
@@ -75,7 +74,7 @@ class Run:
         weights = self._file("network.safetensors")
         from safetensors.torch import load_file
 
-        network = model.build(self.recipe, self.profile)
+        network = model.build(self.recipe, self.profile, imagenet=False)
         network.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
         return network.eval().to(memory_format=torch.channels_last)
 
@@ -130,7 +129,7 @@ def load_or_train(
 def run_name(recipe: Recipe, profile: Profile, protocol: str, seed: int) -> str:
     """``vigor-same-area-seed0-1a2b3c4d``; the end changes with every setting and every layer."""
     with torch.device("meta"):  # layers without memory
-        layers = model.build(recipe, dataclasses.replace(profile, pretrained=False))
+        layers = model.build(recipe, profile, imagenet=False)
     return f"{recipe.name}-{protocol}-seed{seed}-{settings_hash(recipe, profile, repr(layers))}"
 
 
@@ -334,40 +333,7 @@ def evaluate(
     offsets = np.zeros((len(data), 2))
     if network.offset is not None:
         offsets = predict_offsets(network, ground, satellite, best) * HALF_TILE_PX
-    where: dict[str, Any] = {
-        "query_latlon": data.queries.latlon,
-        "tile_latlon": data.tiles.latlon[best],
-        "city": data.tiles.cities[best],
-        "system": data.labels,
-    }
-    error_m = evaluation.metre_errors(offset_px=offsets, **where)
-    centre_m = evaluation.metre_errors(offset_px=np.zeros_like(offsets), **where)
-    metrics: dict[str, Any] = {
-        **evaluation.retrieval_metrics(ranking, len(data.tiles), data.references),
-        "within_10m": evaluation.within(error_m, 10),
-        "within_10m_centre": evaluation.within(centre_m, 10),
-        "median_error_m": float(np.median(error_m)),
-        "median_error_centre_m": float(np.median(centre_m)),
-    }
-    metrics["intervals"] = _intervals(ranking, error_m)
-    curves: dict[str, Any] = {
-        "recall_at": {str(k): float((ranking.positive < k).mean()) for k in RECALL_AT},
-        "metre_accuracy": _curve(error_m),
-        "metre_accuracy_centre": _curve(centre_m),
-    }
-    arrays: dict[str, NDArray[Any]] = {
-        "rank": ranking.positive,
-        "rank_without_semi_positives": ranking.without_semi_positives,
-        "top": ranking.top[:, :50].astype(np.int32),
-        "top_similarity": ranking.top_similarity[:, :50].astype(np.float32),
-        "offset_px": offsets.astype(np.float32),
-        "error_m": error_m.astype(np.float32),
-        "centre_error_m": centre_m.astype(np.float32),
-    }
-    return metrics, curves, arrays
-
-
-RECALL_AT = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
+    return evaluation.measurements(data, ranking, offsets)
 
 
 def describe_both(
@@ -410,28 +376,6 @@ def watched_recall(
         "top5": float((ranking.positive < 5).mean()),
         "queries": count,
         "tiles": len(tiles),
-    }
-
-
-def _curve(errors_m: NDArray[np.float64]) -> list[float]:
-    return [round(float(v), 4) for v in evaluation.accuracy_curve(errors_m)]
-
-
-def _intervals(ranking: retrieval.Ranking, error_m: NDArray[np.float64]) -> dict[str, list[float]]:
-    """95 % bootstrap intervals over queries."""
-    values = {
-        "top1": ranking.positive < 1,
-        "top5": ranking.positive < 5,
-        "hit_rate": ranking.without_semi_positives < 1,
-        "within_10m": error_m < 10,
-    }
-    rng = np.random.default_rng(0)
-    return {
-        name: [
-            round(bound, 4)
-            for bound in evaluation.bootstrap_interval(v.astype(float), np.mean, generator=rng)
-        ]
-        for name, v in values.items()
     }
 
 
