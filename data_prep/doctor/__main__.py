@@ -59,10 +59,12 @@ def _show(report: Report, console: Console) -> None:
     console.print(_cities(report))
     for (level, what, advice), group in groupby(_sorted(report.findings), _kind):
         members = list(group)
-        where = ", ".join(f"{one.city} {one.count:,}".strip() for one in members)
+        where = ", ".join(
+            f"{one.city} {one.count:,}" if one.city else ", ".join(one.examples) for one in members
+        )
         console.print(f"[{COLOURS[level]}]{level}[/] {escape(what)}: [bold]{escape(where)}[/]")
-        if level != "note":  # notes are about the whole, their examples serve programs
-            for example in members[0].examples:
+        if level != "note":  # of notes the number says enough
+            for example in (text for one in members if one.city for text in one.examples[:2]):
                 console.print(f"    {escape(example)}", highlight=False, soft_wrap=True)
         console.print(f"    -> {escape(advice)}", highlight=False)
     levels = [level for level, *_ in dict.fromkeys(map(_kind, report.findings))]
@@ -76,10 +78,9 @@ def _show(report: Report, console: Console) -> None:
 
 def _cities(report: Report) -> Table:
     table = Table(title=escape(f"{report.kind} in {report.root}"))
-    table.add_column("city")
-    for column in ("tiles", "train", "test", "labels", "leakage", "semi-positives\noutside",
-                   "distractors", "panoramas\non disk", "tiles\non disk"):  # fmt: skip
-        table.add_column(column, justify="right")
+    for column in ("city", "tiles", "train", "test", "labels", "leakage", "semi\noutside",
+                   "distrac-\ntors", "panoramas\non disk", "tiles\non disk"):  # fmt: skip
+        table.add_column(column, justify="left" if column in ("city", "labels") else "right")
     for city, row in report.cities.items():
         counts = [_count(row.get(key)) for key in ("tiles", "train", "test")]
         shares = [

@@ -78,8 +78,6 @@ def examine(
     to_open: list[tuple[Folder, list[str]]] = []
     for city in cities:
         sets = read_labels(root, city, labels_only, found)
-        if not sets:
-            found.add(f.NO_LABELS, city, [city])
         numbers[city] = check_labels(city, sets, embedded is not None, found)
         if not labels_only:
             to_open += _present(city, folders[city], sets, numbers[city], found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["error", "warning", "note"]
-EXAMPLES = 3
+EXAMPLES = 4
 """Examples that a finding keeps."""
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from data_prep.doctor import findings as f
 from data_prep.doctor.findings import Findings
 from data_prep.doctor.read import Rows, Tiles
-from vigorlib.dataset import Labels
 from vigorlib.geometry import CITIES, LabelSystem, label_offsets
 
 SYSTEMS: tuple[LabelSystem, ...] = get_args(LabelSystem)
@@ -22,7 +21,7 @@ more than that in every city."""
 
 
 def check_offsets(
-    city: str, labels: Labels, tiles: Tiles, rows: Rows, found: Findings
+    city: str, labels: str, tiles: Tiles, rows: Rows, found: Findings
 ) -> dict[str, Any]:
     """Compare a file's offsets with those that each label system makes of the names' GPS.
 

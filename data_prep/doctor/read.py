@@ -15,7 +15,6 @@ from data_prep.doctor.findings import Check, Findings
 from vigorlib.dataset import (
     FIELDS,
     LABEL_FOLDERS,
-    Labels,
     _label_file,
     _read_lines,
     panorama_latlon,
@@ -76,7 +75,7 @@ class Rows:
 class LabelSet:
     """The corrected or the original labels of a city, as far as they are there."""
 
-    labels: Labels
+    labels: str
     tiles: Tiles
     rows: dict[str, Rows]
 
@@ -113,13 +112,19 @@ def _is_city(folder: Path) -> bool:
 def read_labels(root: Path, city: str, labels_only: bool, found: Findings) -> list[LabelSet]:
     """The label sets of a city, corrected first, with everything wrong in their files reported."""
     _report_misplaced(root, city, found)
-    sets = [
-        read
-        for labels in ("corrected", "original")
-        if (read := _read_set(root, city, labels, labels_only, found))  # type: ignore[arg-type]
-    ]
-    if [read.labels for read in sets] == ["original"]:
+    files = {labels: _find_all(root, city, labels) for labels in LABEL_FOLDERS}
+    there = [labels for labels, paths in files.items() if paths]
+    if not there:
+        found.add(f.NO_LABELS, city, [city])
+    if there == ["original"]:
         found.add(f.ORIGINAL_ONLY, city, [LABEL_FOLDERS["original"]])
+    absent = f.FILE_NOT_INCLUDED if labels_only else f.FILE_ABSENT
+    sets = []
+    for labels in there:
+        without = (f"{stem} ({labels})" for stem in STEMS if stem not in files[labels])
+        found.add(absent, city, without)
+        if read := _read_set(root, city, labels, files[labels], found):
+            sets.append(read)
     if len(sets) == 2:
         differing = set(sets[0].tiles.names) ^ set(sets[1].tiles.names)
         found.add(f.LISTS_DIFFER, city, sorted(differing))
@@ -137,31 +142,29 @@ def _report_misplaced(root: Path, city: str, found: Findings) -> None:
         found.add(f.MISPLACED, city, sorted(wrong))
 
 
-def _read_set(
-    root: Path, city: str, labels: Labels, labels_only: bool, found: Findings
-) -> LabelSet | None:
-    files = {stem: _find(root, city, stem, labels) for stem in STEMS}
-    if not any(files.values()):
+def _find_all(root: Path, city: str, labels: str) -> dict[str, Path]:
+    paths = {stem: _find(root, city, stem, labels) for stem in STEMS}
+    return {stem: path for stem, path in paths.items() if path}
+
+
+def _find(root: Path, city: str, stem: str, labels: str) -> Path | None:
+    try:
+        return _label_file(root, city, stem, labels)
+    except FileNotFoundError:
         return None
-    absent = f.FILE_NOT_INCLUDED if labels_only else f.FILE_ABSENT
-    found.add(absent, city, [f"{stem} ({labels})" for stem, path in files.items() if not path])
+
+
+def _read_set(
+    root: Path, city: str, labels: str, files: dict[str, Path], found: Findings
+) -> LabelSet | None:
     tile_list = _find(root, city, TILE_LIST, labels)
     if tile_list is None:
         found.add(f.NO_TILE_LIST, city, [f"{TILE_LIST} ({labels})"])
         return None
     tiles = _read_tiles(root, tile_list, city, found)
     index = {name: i for i, name in enumerate(tiles.names)}
-    rows = {
-        stem: _read_rows(root, path, city, index, found) for stem, path in files.items() if path
-    }
+    rows = {stem: _read_rows(root, path, city, index, found) for stem, path in files.items()}
     return LabelSet(labels, tiles, rows)
-
-
-def _find(root: Path, city: str, stem: str, labels: Labels) -> Path | None:
-    try:
-        return _label_file(root, city, stem, labels)
-    except FileNotFoundError:
-        return None
 
 
 def _read_tiles(root: Path, path: Path, city: str, found: Findings) -> Tiles:
