@@ -119,23 +119,25 @@ def test_published_numbers_add_up():
 
 
 def label_files(root: Path, stem: str = "") -> Iterator[Path]:
-    """Files with label rows, not the tile lists."""
+    """Files with label rows whose name holds ``stem``, not the tile lists."""
     for folder in (CORRECTED, ORIGINAL):
-        yield from (p for p in (root / folder).glob(f"*{stem}*.txt") if p.stem != "satellite_list")
+        for path in sorted((root / folder).iterdir()):
+            if stem in path.name and path.stem != "satellite_list":
+                yield path
 
 
 def rewrite(file: Path, change: Callable[[list[str]], list[str]]) -> None:
     file.write_text("\n".join(change(file.read_text().splitlines())))
 
 
-def edit_row(root: Path, change: Callable[[list[str]], list[str]], row: int = 1) -> None:
-    """Change the fields of one row of the corrected train file."""
+def edit_row(root: Path, change: Callable[[list[str]], list[str]], file: str = TRAIN) -> None:
+    """Change the fields of the second row of a label file."""
 
     def rows(lines: list[str]) -> list[str]:
-        lines[row] = " ".join(change(lines[row].split()))
+        lines[1] = " ".join(change(lines[1].split()))
         return lines
 
-    rewrite(root / TRAIN, rows)
+    rewrite(root / file, rows)
 
 
 def put(column: int, value: str) -> Callable[[Path], None]:
@@ -153,7 +155,10 @@ def repeat_tile(root: Path) -> None:
 
 
 def swap_tiles(root: Path) -> None:
-    edit_row(root, lambda r: [r[0], *r[4:7], *r[1:4], *r[7:]])
+    """In the cross-area file, which does not count towards the positives of a tile."""
+    edit_row(
+        root, lambda r: [r[0], *r[4:7], *r[1:4], *r[7:]], f"{ORIGINAL}/pano_label_balanced.txt"
+    )
 
 
 def one_pixel(root: Path) -> None:
@@ -360,22 +365,9 @@ def as_png(path: Path) -> None:
         image.save(path, "PNG")
 
 
-def lose_row_file(root: Path) -> None:
-    (root / TRAIN).unlink()
-
-
 def lose_labels(root: Path) -> None:
     shutil.rmtree(root / "splits")
     shutil.rmtree(root / "splits__corrected")
-
-
-def labels_of_another_city(root: Path) -> None:
-    """Labels of a city whose photographs are not there."""
-    for folder, other in ((CORRECTED, "Elsewhere"), (ORIGINAL, "Elsewhere")):
-        shutil.copytree(root / folder, (root / folder).parent / other)
-    for file in root.glob("splits*/Elsewhere/*.txt"):  # Chicago's constants do not hold there
-        if "train" in file.name or "test" in file.name or "pano" in file.name:
-            file.unlink()
 
 
 PHOTOGRAPH_DAMAGE: dict[str, tuple[Callable[[Path], object], list[Check]]] = {
@@ -402,7 +394,7 @@ PHOTOGRAPH_DAMAGE: dict[str, tuple[Callable[[Path], object], list[Check]]] = {
         lambda root: (root / CITY / "panorama/Thumbs.db").write_bytes(b"x"),
         [f.STRAY],
     ),
-    "a label file is lost": (lose_row_file, [f.FILE_ABSENT]),
+    "a label file is lost": (lambda root: (root / TRAIN).unlink(), [f.FILE_ABSENT]),
     "all label files are lost": (lose_labels, [f.NO_LABELS]),
     "the city is unfinished": (lambda root: (root / "manifest.json").unlink(), [f.UNFINISHED]),
 }
@@ -490,6 +482,18 @@ def test_a_second_check_opens_only_what_changed_and_remembers_damage(copy, looks
     assert not (copy / ".doctor.json").exists()
 
 
+def test_a_copy_that_may_not_be_written_is_remembered_in_the_cache(
+    copy, looks, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    examine(copy)
+    looks.clear()
+    examine(copy)
+    assert looks == [] and not (copy / ".doctor.json").exists()
+    assert len(list((tmp_path / "cache").rglob("doctor-*.json"))) == 1
+
+
 def test_a_damaged_memory_is_forgotten(copy):
     (copy / ".doctor.json").write_text('{"a": [1]')
     assert examine(copy).status == 0
@@ -541,13 +545,13 @@ def test_errors_say_what_to_do(bare):
     assert f.ABSENT_TILES.what in shown and f.ABSENT_TILES.advice in shown
 
 
-def test_another_folder_is_refused_with_a_hint(bare, tmp_path):
+def test_another_folder_is_refused_with_a_hint(copy, tmp_path):
     (tmp_path / "empty").mkdir()
     done = run(tmp_path / "empty", "--json", "-")
     assert done.exit_code == 2 and json.loads(done.stdout)["status"] == 2
     assert "expected <City>/panorama" in done.stderr
-    for wrong, right in ((bare.parent, bare), (bare / "splits", bare)):
-        with pytest.raises(NotVigor, match=f"did you mean {right}"):
+    for wrong in (copy.parent, copy / CITY):
+        with pytest.raises(NotVigor, match=f"did you mean {copy}"):
             examine(wrong)
     with pytest.raises(NotVigor, match="not a folder"):
         examine(tmp_path / "nowhere")

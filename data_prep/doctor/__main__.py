@@ -62,15 +62,17 @@ def _show(report: Report, console: Console) -> None:
         where = ", ".join(
             f"{one.city} {one.count:,}" if one.city else ", ".join(one.examples) for one in members
         )
-        console.print(f"[{COLOURS[level]}]{level}[/] {escape(what)}: [bold]{escape(where)}[/]")
+        console.print(
+            f"[{COLOURS[level]}]{level}[/] {escape(what)}: [bold]{escape(where)}[/]", soft_wrap=True
+        )
         if level != "note":  # of notes the number says enough
             for example in (text for one in members if one.city for text in one.examples[:2]):
                 console.print(f"    {escape(example)}", highlight=False, soft_wrap=True)
-        console.print(f"    -> {escape(advice)}", highlight=False)
+        console.print(f"    -> {escape(advice)}", highlight=False, soft_wrap=True)
     levels = [level for level, *_ in dict.fromkeys(map(_kind, report.findings))]
     errors, warnings = levels.count("error"), levels.count("warning")
     console.print(
-        f"{errors} kinds of error, {warnings} of warning"
+        f"errors of {errors} kinds, warnings of {warnings}"
         if errors or warnings
         else "no error, no warning"
     )

@@ -15,7 +15,7 @@ from data_prep.doctor import findings as f
 from data_prep.doctor.findings import Finding, Findings
 from data_prep.doctor.images import Folder, Memory, check_looks, check_presence, decode
 from data_prep.doctor.labels import check_labels
-from data_prep.doctor.read import LabelSet, find_cities, parses, read_labels
+from data_prep.doctor.read import LabelSet, find_cities, parses, read_labels, subfolders
 from vigorlib.geometry import CITIES, TILE_PX
 
 VIEWS = ("panorama", "satellite")
@@ -82,10 +82,10 @@ def examine(
         if not labels_only:
             to_open += _present(city, folders[city], sets, numbers[city], found)
     if images and to_open:
-        seen = decode(to_open, Memory(_state_file(root, state)), workers or _cores(), progress)
+        seen = decode(to_open, Memory(_state_file(root, state)), workers or -1, progress)
         for folder, names in to_open:
-            size = (embedded or {}).get(folder.view) if embedded is not None else _size(folder)
-            looks = {folder.file(name): seen[folder.file(name)] for name in names}
+            looks = {file: seen[file] for file in map(folder.file, names)}
+            size = _expected_size(folder, embedded)
             check_looks(folder.city, folder.view, looks, size, found)
     kind = "VIGOR" if embedded is None else "embedded city"
     return Report(root, kind, numbers, found.all())
@@ -123,9 +123,9 @@ def _not_vigor(root: Path) -> str:
     expected = "expected <City>/panorama, <City>/satellite, splits/ or splits__corrected/"
     if not root.is_dir():
         return f"{root} is not a folder: {expected}"
-    inside = [sub for sub in sorted(root.iterdir()) if sub.is_dir() and find_cities(sub)]
-    above = find_cities(root.resolve().parent) if root.name in (*CITIES, "splits") else []
-    hint = inside[0] if inside else root.resolve().parent if above else None
+    inside = [sub for sub in subfolders(root) if find_cities(sub)]
+    above = root.resolve().parent
+    hint = inside[0] if inside else above if root.name in find_cities(above) else None
     return f"{root} is not a copy of VIGOR: {expected}" + (
         f"; did you mean {hint}?" if hint else ""
     )
@@ -153,7 +153,11 @@ def _present(
     return [(folder, check_presence(folder, wanted[folder.view], found)) for folder in folders]
 
 
-def _size(folder: Folder) -> tuple[int, int] | None:
+def _expected_size(
+    folder: Folder, embedded: dict[str, tuple[int, int]] | None
+) -> tuple[int, int] | None:
+    if embedded is not None:
+        return embedded.get(folder.view)
     return PUBLISHED_SIZES[folder.view] if folder.city in CITIES else None
 
 
@@ -164,7 +168,3 @@ def _state_file(root: Path, state: str | Path | None) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vigor-book"
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
     return Path(state or cache) / f"doctor-{name}.json"
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1

@@ -94,19 +94,23 @@ class LabelSet:
 
 def find_cities(root: Path) -> list[str]:
     """Names of the folders that hold labels or photographs, VIGOR's four first."""
-    found = {
-        folder.name
-        for parent in (root, *(root / name for name in LABEL_FOLDERS.values()))
-        for folder in (parent.iterdir() if parent.is_dir() else ())
-        if folder.is_dir() and _is_city(folder)
-    }
+    parents = (root, *(root / name for name in LABEL_FOLDERS.values()))
+    found = {folder.name for parent in parents for folder in subfolders(parent) if _is_city(folder)}
     return [city for city in CITIES if city in found] + sorted(found - set(CITIES))
 
 
+def subfolders(path: Path) -> list[Path]:
+    """Folders in a folder, sorted; none where one may not look."""
+    try:
+        return sorted(entry for entry in path.iterdir() if entry.is_dir())
+    except OSError:
+        return []
+
+
 def _is_city(folder: Path) -> bool:
-    return any((folder / view).is_dir() for view in ("panorama", "satellite")) or any(
-        any(folder.glob(f"{stem}*.txt*")) for stem in (TILE_LIST, *STEMS)
-    )
+    if {"panorama", "satellite"} & {sub.name for sub in subfolders(folder)}:
+        return True
+    return any(any(folder.glob(f"{stem}*.txt*")) for stem in (TILE_LIST, *STEMS))
 
 
 def read_labels(root: Path, city: str, labels_only: bool, found: Findings) -> list[LabelSet]:
