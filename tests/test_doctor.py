@@ -494,6 +494,20 @@ def test_a_copy_that_may_not_be_written_is_remembered_in_the_cache(
     assert len(list((tmp_path / "cache").rglob("doctor-*.json"))) == 1
 
 
+def test_that_a_file_could_not_be_read_is_not_remembered(copy, monkeypatch):
+    failing, read = first(copy, "panorama"), Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path == failing:
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        assert alarms(examine(copy)) == {f.UNDECODABLE.what}
+    assert alarms(examine(copy)) == set()
+
+
 def test_a_damaged_memory_is_forgotten(copy):
     (copy / ".doctor.json").write_text('{"a": [1]')
     assert examine(copy).status == 0

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from joblib import Parallel, delayed
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from data_prep.doctor import findings as f
@@ -33,7 +33,7 @@ FEW = 500
 
 
 class Look(NamedTuple):
-    """What decoding a file gave. problem: '' if it decoded; digest: of the file's bytes."""
+    """What decoding a file gave. problem: '' if it decoded; digest: of its bytes, '' if unread."""
 
     problem: str
     width: int = 0
@@ -90,16 +90,18 @@ def look(path: Path) -> Look:
     """Read and decode a file whole."""
     try:
         data = path.read_bytes()
-        if not data:
-            return Look("0 bytes")
+    except OSError as error:
+        return Look(f"cannot be read: {error.strerror}")
+    digest = hashlib.blake2b(data, digest_size=12).hexdigest()
+    try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            digest = hashlib.blake2b(data, digest_size=12).hexdigest()
             return Look("", image.width, image.height, str(image.format), digest)
-    except Image.UnidentifiedImageError:
-        return Look("no image")
+    except UnidentifiedImageError:
+        problem = "no image" if data else "0 bytes"
     except Exception as error:  # damaged bytes make the decoders raise all sorts of errors
-        return Look(f"{type(error).__name__}: {error}")
+        problem = f"{type(error).__name__}: {error}"
+    return Look(problem, digest=digest)
 
 
 class Memory:
@@ -123,7 +125,9 @@ class Memory:
         return Look(*row[2:]) if row and tuple(row[:2]) == status else None
 
     def put(self, file: str, status: tuple[int, int], seen: Look) -> None:
-        self._seen[file] = [*status, *seen]
+        """Remember; but not that a file could not be read, which may pass."""
+        if seen.digest:
+            self._seen[file] = [*status, *seen]
         if time.monotonic() - self._saved > SAVE_EVERY_S:
             self.save()
 
