@@ -1,1 +1,1 @@
-"""Making and checking data: the embedded city, later the doctor, the label laboratory, the cache."""
+"""Making and checking data: the embedded city, the doctor, the authors' files."""

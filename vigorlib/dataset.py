@@ -105,11 +105,11 @@ class Vigor:
         tile_cities: list[str] = []
         parts: list[tuple[list[str], list[str], NDArray[np.int64], NDArray[np.float64]]] = []
         for city in self.cities:
-            names = _read_lines(_label_file(self.root, city, "satellite_list", labels))
+            names = read_lines(label_file(self.root, city, "satellite_list", labels))
             index = {name: i + len(tile_names) for i, name in enumerate(names)}
             tile_names += names
             tile_cities += [city] * len(names)
-            path = _label_file(self.root, city, stem, labels)
+            path = label_file(self.root, city, stem, labels)
             queries, references, offsets = _read_rows(path, index)
             parts.append((queries, [city] * len(queries), references, offsets))
 
@@ -210,7 +210,7 @@ def _protocol_cities(protocol: str, subset: str) -> tuple[str, ...]:
     return PROTOCOL_CITIES[protocol, subset]
 
 
-def _label_file(root: Path, city: str, stem: str, labels: str) -> Path:
+def label_file(root: Path, city: str, stem: str, labels: str) -> Path:
     """The first of the places where a label file may stand."""
     if labels not in LABEL_FOLDERS:
         raise ValueError(f"unknown labels {labels!r}: expected 'corrected' or 'original'")
@@ -233,7 +233,7 @@ def _label_file(root: Path, city: str, stem: str, labels: str) -> Path:
     )
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     """Lines of a label file, CRLF or LF, with or without a last newline, plain or .gz."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8", newline=None) as file:
@@ -244,7 +244,7 @@ def _read_rows(
     path: Path, tile_index: dict[str, int]
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.float64]]:
     """Label rows -> query names, references (Q, 4), offsets in pixels (Q, 4, 2)."""
-    rows = [line.split() for line in _read_lines(path)]
+    rows = [line.split() for line in read_lines(path)]
     if not rows:
         raise LabelError(f"{path} holds no row: expected one query a line")
     for number, row in enumerate(rows, start=1):

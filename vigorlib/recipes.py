@@ -45,12 +45,13 @@ class Profile:
     """At what size. Defaults are those of the released code (see ``full``).
 
     tile_px, panorama_px: (height, width) of the network's input. pretrained: start from ImageNet
-    weights, which ``weights`` names: ``torchvision`` (or timm's) or ``caffe``, the original's VGG-16
-    (``python -m data_prep.official weights`` prepares them). pool: a 2x2 max-pool after the backbone,
-    for aggregators other than ``average``. backbones: replacements by narrower relatives. dimension: of descriptors that do not
-    come from SAFA. epochs: (triplet, hybrid) for each protocol. batch, hybrid_batch: pairs a step;
-    the second stage keeps the step count of the first. pool_tiles, pool_hard: tiles ranked at each
-    refresh of the mining pool and how many are kept. iou_weight, offset_weight: of the second stage.
+    weights, which ``weights`` names: ``torchvision`` (or timm's) or ``caffe``, the original's
+    VGG-16 (``python -m data_prep.official weights`` prepares them). pool: a 2x2 max-pool after the
+    backbone, for aggregators other than ``average``. backbones: replacements by narrower relatives.
+    dimension: of descriptors that do not come from SAFA. epochs: (triplet, hybrid) for each
+    protocol. batch, hybrid_batch: pairs a step; the second stage keeps the step count of the first.
+    pool_tiles, pool_hard: tiles ranked at each refresh of the mining pool and how many are kept.
+    iou_weight, offset_weight: of the second stage.
     precision: ``float32``, ``bfloat16``, ``float16`` or ``auto`` (the fastest the hardware has).
     """
 

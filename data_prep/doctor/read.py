@@ -15,8 +15,8 @@ from data_prep.doctor.findings import Check, Findings
 from vigorlib.dataset import (
     FIELDS,
     LABEL_FOLDERS,
-    _label_file,
-    _read_lines,
+    label_file,
+    read_lines,
     panorama_latlon,
     tile_latlon,
 )
@@ -153,7 +153,7 @@ def _find_all(root: Path, city: str, labels: str) -> dict[str, Path]:
 
 def _find(root: Path, city: str, stem: str, labels: str) -> Path | None:
     try:
-        return _label_file(root, city, stem, labels)
+        return label_file(root, city, stem, labels)
     except FileNotFoundError:
         return None
 
@@ -234,7 +234,7 @@ def _lines(root: Path, path: Path, city: str, found: Findings) -> tuple[list[str
     """Lines that are not blank, and the file's name under the root."""
     file = path.relative_to(root).as_posix()
     try:
-        lines = _read_lines(path)
+        lines = read_lines(path)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         found.add(f.UNUSABLE, city, [f"{file}: {error}"])
         return [], file
