@@ -237,6 +237,9 @@ class Trainer:
         self.total = self.steps_per_epoch * sum(stage.epochs for stage in self.stages)
         self.window = max(self.total // 200, 1)  # steps a logged entry sums up
         self.network = network.to(self.accelerator.device).to(memory_format=torch.channels_last)
+        if profile.compile:
+            for branch in (network.ground, network.satellite):
+                branch.compile()  # in place: names of weights stay
         self.optimizer = _optimizer(network, profile)
         self.sampler = OverlapFreeBatches(data.references)
         self.pool = Pool(len(data), len(data.tiles), network.dimension) if recipe.mining else None
