@@ -16,9 +16,7 @@ SMOKE = get_profile("smoke")
 NORMALISED = dataclasses.replace(SMOKE, backbones={"vgg16": "vgg16-narrow"})
 
 
-def after_steps(
-    recipe: str, profile: Profile, steps: int = 3
-) -> tuple[list[float], nn.Module]:
+def after_steps(recipe: str, profile: Profile, steps: int = 3) -> tuple[list[float], nn.Module]:
     """Losses of a few steps of the last stage on fixed images, and the network they left."""
     torch.manual_seed(0)
     network = model.build(recipe, profile).train()

@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from vigorlib import losses
 from vigorlib.dataset import Vigor
+from vigorlib.device import out_of_memory_explained
 from vigorlib.files import write_atomically
 from vigorlib.geometry import HALF_TILE_PX, tile_iou
 from vigorlib.images import Pixels
@@ -259,7 +260,10 @@ class Trainer:
             disable=not (self.show_bar and main),
         ) as bar:
             for stage, epoch in self._remaining_epochs():
-                self._train_epoch(stage, epoch, bar)
+                with out_of_memory_explained(
+                    f"the {stage.name} stage, {stage.batch} pairs a step,"
+                ):
+                    self._train_epoch(stage, epoch, bar)
         if self.folder and main:
             self._save()
         return self.state
