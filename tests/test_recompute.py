@@ -11,6 +11,7 @@ from torch import nn
 
 from vigorlib import model, training
 from vigorlib.recipes import Profile, get_profile, get_recipe, settings_hash
+from vigorlib.runs import photographs
 
 SMOKE = get_profile("smoke")
 NORMALISED = dataclasses.replace(SMOKE, backbones={"vgg16": "vgg16-narrow"})
@@ -20,9 +21,6 @@ def after_steps(recipe: str, profile: Profile, steps: int = 3) -> tuple[list[flo
     """Losses of a few steps of the last stage on fixed images, and the network they left."""
     torch.manual_seed(0)
     network = model.build(recipe, profile).train()
-    if profile.compile:
-        network.ground.compile()
-        network.satellite.compile()
     stage = training.stages(get_recipe(recipe), profile, "same-area")[-1]
     loss_of = training.PairLoss(network, stage, get_recipe(recipe), profile.iou_floor)
     optimizer = torch.optim.SGD(network.parameters(), 0.01)
@@ -94,16 +92,25 @@ def test_vgg_is_cut_after_each_pooling():
     ]
 
 
-@pytest.mark.parametrize("profile", [SMOKE, NORMALISED], ids=["plain", "batch norm"])
-def test_compiling_changes_no_loss(profile, monkeypatch):
-    """Traced as for any compiler, run as it is: no compiler needed here."""
+def test_training_with_both_settings_goes_as_without(city_root, monkeypatch):
+    """Traced as for any compiler but run as it is: no compiler is needed here."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    plain, _ = after_steps("vigor", profile)
-    for saving in (False, True):
-        changed = dataclasses.replace(profile, compile=True, checkpoint_activations=saving)
-        values, network = after_steps("vigor", changed)
-        assert values == pytest.approx(plain, abs=1e-5)
-        assert set(network.state_dict()) == set(model.build("vigor", profile).state_dict())
+    profile = dataclasses.replace(NORMALISED, epochs={"same-area": (1, 1)}, mining_from_epoch=9)
+    photos = photographs(city_root, profile, "same-area", "train", progress=False)
+    trained = []
+    for on in (False, True):
+        changed = dataclasses.replace(profile, checkpoint_activations=on, compile=on)
+        torch.manual_seed(0)
+        network = model.build("vigor", changed)
+        arguments = (photos.data, photos.panoramas, photos.tiles, get_recipe("vigor"), changed)
+        history = training.Trainer(network, *arguments, progress=False).train()
+        assert (network.ground._compiled_call_impl is not None) == on
+        trained.append(([entry["loss"] for entry in history.losses], network.state_dict()))
+    (losses, state), (other_losses, other_state) = trained
+    assert len(losses) > 4 and other_losses == pytest.approx(losses, abs=1e-6)
+    assert list(state) == list(other_state)
+    for name, value in state.items():
+        torch.testing.assert_close(other_state[name], value, rtol=0, atol=1e-5)
 
 
 def test_both_settings_name_another_run_but_their_defaults_rename_none():

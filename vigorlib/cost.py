@@ -112,7 +112,7 @@ def forward_flops(network: model.CrossViewNet, profile: Profile) -> Flops:
 
 
 def activations(recipe: Recipe, profile: Profile, stage: Stage, precision: str) -> Activations:
-    """What a step of ``stage`` keeps for its backward pass, byte for byte.
+    """What a step of ``stage`` keeps for its backward pass, counted tensor by tensor.
 
     precision: ``float32``, ``bfloat16`` or ``float16``; autocast as in training.
     """

@@ -286,11 +286,11 @@ def needed_bytes(recipe: Recipe, profile: Profile, stage: Stage, precision: str)
 def fitting(
     recipe: Recipe, profile: Profile, stage: Stage, precision: str, available: int | None
 ) -> Stage:
-    """The stage at its batch, halved until a step fits into the available bytes (or is one pair)."""
-    while available is not None and stage.batch > 1:
+    """The stage at its batch, halved until a step fits into the available bytes (or is two pairs)."""
+    while available is not None and stage.batch > 2:
         if needed_bytes(recipe, profile, stage, precision) <= available:
             break
-        stage = dataclasses.replace(stage, batch=stage.batch // 2)
+        stage = dataclasses.replace(stage, batch=max(stage.batch // 2, 2))
     return stage
 
 
