@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -118,6 +119,25 @@ def test_a_diverging_run_names_step_and_batch(photos):
     profile = dataclasses.replace(SMOKE, learning_rate=math.inf)
     with pytest.raises(training.TrainingDiverged, match=r"step \d+ .*,.jpg"):
         trainer(photos, profile=profile).train()
+
+
+def test_scaled_gradients_are_scaled_back_and_the_scale_is_resumed(photos, tmp_path, monkeypatch):
+    """What float16 needs on a GPU, with a scaler put in by hand; unscaled, Adam would stand still."""
+    plain = trainer(photos).train()
+
+    class Scaling(accelerate.Accelerator):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100, growth_interval=5)
+
+    monkeypatch.setattr(accelerate, "Accelerator", Scaling)
+    first = trainer(photos, folder=tmp_path)
+    losses = [entry["loss"] for entry in first.train().losses]
+    assert losses == pytest.approx([entry["loss"] for entry in plain.losses], rel=1e-4)
+    assert first.accelerator.scaler.get_scale() > 2.0**100
+    again = trainer(photos, folder=tmp_path)
+    again.train()  # already at the end: only the checkpoint is read
+    assert again.accelerator.scaler.state_dict() == first.accelerator.scaler.state_dict()
 
 
 def test_eight_pairs_are_learned_by_heart(photos):

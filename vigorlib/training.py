@@ -241,7 +241,8 @@ class Trainer:
         if profile.compile:
             for branch in (network.ground, network.satellite):
                 branch.compile()  # in place: names of weights stay
-        self.optimizer = _optimizer(network, profile)
+        # prepared, so that float16's scaled gradients are scaled back and overflows skipped
+        self.optimizer = self.accelerator.prepare_optimizer(_optimizer(network, profile))
         self.sampler = OverlapFreeBatches(data.references)
         self.pool = Pool(len(data), len(data.tiles), network.dimension) if recipe.mining else None
         self.hard: Indices | None = None
@@ -390,6 +391,8 @@ class Trainer:
             "pool": self.pool.state_dict() if self.pool else {},
             "hard": torch.from_numpy(self.hard) if self.hard is not None else torch.empty(0),
         }
+        if self.accelerator.scaler is not None:
+            values["scaler"] = self.accelerator.scaler.state_dict()
         newest = self.folder / "checkpoint.pt"
         if newest.exists():
             newest.replace(self.folder / "checkpoint.previous.pt")
@@ -407,6 +410,8 @@ class Trainer:
                 continue
             self.network.load_state_dict(values["network"])
             self.optimizer.load_state_dict(values["optimizer"])
+            if self.accelerator.scaler is not None and "scaler" in values:
+                self.accelerator.scaler.load_state_dict(values["scaler"])
             self.state.step, self.state.sums = values["step"], values["sums"]
             self.state.losses, self.state.watched = json.loads(values["history"])
             if self.pool is not None:
