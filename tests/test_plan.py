@@ -8,7 +8,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from vigorlib import device, plan
+from vigorlib import device, footprint, plan
 from vigorlib.__main__ import app
 from vigorlib.dataset import Vigor
 from vigorlib.model import build
@@ -54,13 +54,10 @@ def test_parameters_of_the_full_network(full):
     safa = sum(8 * (2 * p * p // 2 + p // 2 + p) for p in (200, 100))
     offset = 8_192 * 512 + 512 + 512 * 2 + 2
     assert full.parameters == 2 * vgg + safa + offset
-    assert full.parameters == sum(
-        p.numel() for p in build(VIGOR, "full", imagenet=False).parameters()
-    )
 
 
 def test_weights_that_both_branches_share_count_once():
-    assert plan.parameters(build("siamese", SMOKE)) == sum(
+    assert footprint.parameters(build("siamese", SMOKE)) == sum(
         v.numel() for k, v in build("siamese", SMOKE).state_dict().items() if k.startswith("ground")
     ) + sum(p.numel() for p in build("siamese", SMOKE).satellite.backbone.parameters())
 
@@ -120,12 +117,12 @@ def test_a_baseline_plans_no_mining_and_no_second_stage():
 def test_the_batch_is_halved_until_it_fits():
     stage = Stage("hybrid", 1, 16, iou_weight=0.1)
     needs = {
-        b: plan.needed_bytes(VIGOR, SMOKE, dataclasses.replace(stage, batch=b), "float32")
+        b: footprint.needed_bytes(VIGOR, SMOKE, dataclasses.replace(stage, batch=b), "float32")
         for b in (4, 16)
     }
 
     def fitted(available: int | None) -> int:
-        return plan.fitting(VIGOR, SMOKE, stage, "float32", available).batch
+        return footprint.fitting(VIGOR, SMOKE, stage, "float32", available).batch
 
     assert [fitted(n) for n in (None, needs[16], needs[16] - 1, needs[4], 0)] == [16, 16, 8, 4, 2]
 
@@ -163,6 +160,7 @@ def test_json_holds_plan_hours_and_measured_steps(city_root):
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--data-root", "/no/such/folder"], "is not a folder"),
         (["--precision", "int8"], "unknown precision 'int8'"),
+        (["--protocol", "elsewhere"], "unknown protocol 'elsewhere'"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, message):
@@ -187,6 +185,24 @@ def test_training_says_why_there_is_no_gpu(monkeypatch):
     arguments = ["train", "--recipe", "vigor", "--profile", "smoke", "--device", "cuda"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2 and "build for the CPU only" in done.stderr
+
+
+def test_training_options_reach_the_profile(monkeypatch):
+    from vigorlib import runs
+
+    seen = []
+
+    def stop(recipe, profile, *arguments, **options):
+        seen.append((profile.checkpoint_activations, profile.compile))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(runs, "load_or_train", stop)
+    train = ["train", "--recipe", "vigor", "--profile", "smoke"]
+    for options in ([], ["--checkpoint-activations"], ["--compile"]):
+        CliRunner().invoke(app, [*train, *options])
+    assert seen == [(False, False), (True, False), (False, True)]
+    refused = CliRunner().invoke(app, [*train, "--compile", "--jobs", "2"])
+    assert refused.exit_code == 2 and len(seen) == 3
 
 
 def test_planning_needs_neither_data_nor_pretrained_weights(tmp_path, monkeypatch):

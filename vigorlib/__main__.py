@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vigorlib.recipes import MAIN_ROWS, PROFILES, RECIPES, get_profile, get_recipe
+from vigorlib.recipes import MAIN_ROWS, PROFILES, RECIPES, Profile, get_profile, get_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,15 @@ def _one_message() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
+def _with(profile: Profile, checkpoint: bool, compile: bool = False) -> Profile:
+    """The profile with what the command line turns on."""
+    return dataclasses.replace(
+        profile,
+        checkpoint_activations=profile.checkpoint_activations or checkpoint,
+        compile=profile.compile or compile,
+    )
+
+
 @app.command()
 def train(
     recipe: Annotated[list[str], typer.Option(help="recipe to train; repeat for several")] = [],  # noqa: B006
@@ -58,9 +67,7 @@ def train(
         raise typer.BadParameter("name a --recipe, or --chapters for all that the book shows")
     for name in names:
         get_recipe(name)
-    size = dataclasses.replace(
-        get_profile(profile), checkpoint_activations=checkpoint_activations, compile=compile
-    )
+    size = _with(get_profile(profile), checkpoint_activations, compile)
     if jobs > 1 and size != get_profile(profile):
         raise typer.BadParameter("--checkpoint-activations and --compile go with --jobs 1")
     if device:
@@ -124,9 +131,7 @@ def plan(
 
     with _one_message():
         what = get_recipe(recipe)
-        size = dataclasses.replace(
-            get_profile(profile), checkpoint_activations=checkpoint_activations
-        )
+        size = _with(get_profile(profile), checkpoint_activations)
         if precision:
             size = dataclasses.replace(size, precision=precision)
         counted_for = "bfloat16" if size.precision == "auto" else size.precision

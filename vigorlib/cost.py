@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vigorlib import device as devices
 from vigorlib import model
 from vigorlib.recipes import Profile, Recipe
-from vigorlib.training import PairLoss, Stage, _optimizer
+from vigorlib.training import PairLoss, Stage, _optimizer, mixed_precision
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -254,7 +254,7 @@ def measure(
             value = float(loss.detach())  # waits for a GPU
             times.append(time.perf_counter() - started)
     return Measured(
-        device=torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+        device=_name(device, precision),
         precision=precision,
         pairs=stage.batch,
         tiles=len(batch["tiles"]),
@@ -263,3 +263,10 @@ def measure(
         peak_bytes=devices.peak_bytes(device),
         loss=value,
     )
+
+
+def _name(device: torch.device, precision: str) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    emulates = precision != "float32" and mixed_precision("auto") == "no"
+    return f"CPU (which emulates {precision}: slow)" if emulates else "CPU"

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vigorlib import cost
+import torch
+
+from vigorlib import cost, footprint
 from vigorlib import device as devices
 from vigorlib.dataset import Protocol, Vigor
-from vigorlib.model import CrossViewNet
 from vigorlib.recipes import Profile, Recipe
 from vigorlib.training import Stage, mixed_precision, stages
 
-FLOAT_BYTES, INDEX_BYTES = 4, 8
-POOL_CHUNK = 2048  # queries that the mining pool ranks at once
 LOADER_PROCESSES = 4
 DECODE_S = (0.035, 0.017)
 """Core-seconds to decode and resize a 2048x1024 JPEG and a 640x640 PNG (AMD EPYC of 2021)."""
@@ -63,16 +62,6 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Bytes of one thing. where: ``device``, ``host`` or ``disk``; when: the phase that needs it."""
-
-    name: str
-    bytes: int
-    where: str
-    when: str = ""
-
-
-@dataclass(frozen=True)
 class Plan:
     """All of it, as data. precision: the one that memory was counted for."""
 
@@ -87,7 +76,7 @@ class Plan:
     dimension: int
     forward: cost.Flops
     work: tuple[Work, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[footprint.Part, ...]
     in_memory: bool
     assumptions: tuple[str, ...]
 
@@ -131,6 +120,8 @@ class Plan:
 
 def counts_of(root: Path | None, profile: Profile, protocol: Protocol) -> dict[str, Counts]:
     """Of ``train`` and ``test``: from the label files under ``root``, or VIGOR's published ones."""
+    if (protocol, "train") not in PUBLISHED:
+        raise ValueError(f"unknown protocol {protocol!r}: expected 'same-area' or 'cross-area'")
     if root is None:
         return {subset: PUBLISHED[protocol, subset] for subset in ("train", "test")}
     found = {}
@@ -170,23 +161,18 @@ def make_plan(
         source=f"label files in {root}" if root else "VIGOR's published numbers",
         train=train,
         test=test,
-        parameters=parameters(network),
+        parameters=footprint.parameters(network),
         dimension=network.dimension,
         forward=forward,
         work=tuple(work),
         parts=(
-            *device_parts(recipe, profile, trained, precision),
-            *_other_memory(recipe, profile, train, test, network),
-            *_disk(recipe, profile, protocol, train, test, network),
+            *footprint.device_parts(recipe, profile, trained, precision),
+            *footprint.other_memory(recipe, profile, train, test, network),
+            *footprint.disk(recipe, profile, protocol, train, test, network),
         ),
         in_memory=profile.in_memory,
         assumptions=assumptions(profile, precision),
     )
-
-
-def parameters(network: CrossViewNet) -> int:
-    """Trained numbers; what two branches share counts once."""
-    return sum(p.numel() for p in network.parameters())
 
 
 # -- this machine ----------------------------------------------------------------------------
@@ -209,16 +195,23 @@ def measure_here(
     batch: pairs a step; 0 takes the profile's, halved until a step fits.
     """
     picked = devices.pick(device)
-    words = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
-    precision = words[mixed_precision(profile.precision)]
+    precision = _precision(profile, picked)
     last = stages(recipe, profile, protocol)[-1]
     stage = dataclasses.replace(last, batch=batch or profile.batch)
     if not batch:
         available = devices.available_bytes(picked)
-        stage = fitting(recipe, profile, stage, precision, available)
-    needed = needed_bytes(recipe, profile, stage, precision)
+        stage = footprint.fitting(recipe, profile, stage, precision, available)
+    needed = footprint.needed_bytes(recipe, profile, stage, precision)
     devices.require(needed, picked, f"a step of {stage.batch} pairs")
     return cost.measure(recipe, profile, stage, precision, picked, steps), needed
+
+
+def _precision(profile: Profile, device: torch.device) -> str:
+    """The profile's, on this device; ``auto`` on the CPU of a machine with a GPU means float32."""
+    if profile.precision == "auto" and device.type == "cpu" and torch.cuda.is_available():
+        return "float32"
+    words = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    return words[mixed_precision(profile.precision)]
 
 
 # -- work ------------------------------------------------------------------------------------
@@ -255,100 +248,7 @@ def _evaluation(test: Counts, forward: cost.Flops, dimension: int) -> list[Work]
     ]
 
 
-# -- memory and disk -------------------------------------------------------------------------
-
-
-def device_parts(
-    recipe: Recipe, profile: Profile, trained: list[Stage], precision: str
-) -> list[Part]:
-    """What training holds on the device, in the stage that needs most."""
-    size = parameters(cost.skeleton(recipe, profile)) * FLOAT_BYTES
-    needs = {stage: cost.activations(recipe, profile, stage, precision) for stage in trained}
-    stage, kept = max(needs.items(), key=lambda item: item[1].kept + item[1].recomputed)
-    images = cost.random_batch_bytes(profile, stage)
-    parts = {
-        "parameters": size,
-        "gradients": size,
-        "optimiser state (two moments)": 2 * size,
-        f"activations ({stage.name} stage, {stage.batch} pairs)": kept.kept,
-        "activations of the largest segment, recomputed": kept.recomputed,
-        "gradients on their way (twice the largest activation)": 2 * kept.largest,
-        "batch of images": images,
-    }
-    return [Part(name, size, "device", "training") for name, size in parts.items() if size]
-
-
-def needed_bytes(recipe: Recipe, profile: Profile, stage: Stage, precision: str) -> int:
-    """On the device, for steps of one stage."""
-    return sum(part.bytes for part in device_parts(recipe, profile, [stage], precision))
-
-
-def fitting(
-    recipe: Recipe, profile: Profile, stage: Stage, precision: str, available: int | None
-) -> Stage:
-    """The stage at its batch, halved until a step fits into the available bytes (or is two pairs)."""
-    while available is not None and stage.batch > 2:
-        if needed_bytes(recipe, profile, stage, precision) <= available:
-            break
-        stage = dataclasses.replace(stage, batch=max(stage.batch // 2, 2))
-    return stage
-
-
-def _other_memory(
-    recipe: Recipe, profile: Profile, train: Counts, test: Counts, network: CrossViewNet
-) -> list[Part]:
-    row = network.dimension * FLOAT_BYTES
-    weights = parameters(network) * FLOAT_BYTES
-    descriptors = (test.queries + 3 * test.tiles) * row
-    parts = [
-        Part("parameters", weights, "device", "evaluation"),
-        Part("descriptors (Q + 3 N: copies while joining)", descriptors, "device", "evaluation"),
-    ]
-    if recipe.mining:
-        sample = min(profile.pool_tiles, train.tiles)
-        refresh = sample * row + POOL_CHUNK * sample * FLOAT_BYTES
-        parts += [
-            Part("mining pool (Q x D and N x D)", _pool(train, row), "host", "training"),
-            Part("hard examples (Q x K)", _hard(train, profile), "host", "training"),
-            Part("refresh of the mining pool", refresh, "device", "mining"),
-        ]
-    return parts
-
-
-def _pool(train: Counts, row: int) -> int:
-    return (train.queries + train.tiles) * row
-
-
-def _hard(train: Counts, profile: Profile) -> int:
-    return train.queries * min(profile.pool_hard, train.tiles) * INDEX_BYTES
-
-
-def _disk(
-    recipe: Recipe,
-    profile: Profile,
-    protocol: str,
-    train: Counts,
-    test: Counts,
-    network: CrossViewNet,
-) -> list[Part]:
-    weights = parameters(network) * FLOAT_BYTES
-    checkpoint = 3 * weights  # the network and Adam's two moments
-    if recipe.mining:
-        checkpoint += _pool(train, network.dimension * FLOAT_BYTES) + _hard(train, profile)
-    tiles = train.tiles if protocol == "same-area" else train.tiles + test.tiles
-    cache = (train.queries + test.queries) * _pixels(profile.panorama_px)
-    cache += tiles * _pixels(profile.tile_px)
-    when = "always" if profile.in_memory else "optional"
-    return [
-        Part("two checkpoints, while training", 2 * checkpoint, "disk", "training"),
-        Part("network", weights, "disk", "always"),
-        Part("results of each query (before compression)", test.queries * 64 * 8, "disk", "always"),
-        Part("cache of resized images", cache, "disk", when),
-    ]
-
-
-def _pixels(size: tuple[int, int]) -> int:
-    return 3 * size[0] * size[1]
+# -- assumptions ----------------------------------------------------------------------------
 
 
 def assumptions(profile: Profile, precision: str) -> tuple[str, ...]:
