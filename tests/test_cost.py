@@ -104,6 +104,7 @@ def test_checkpointing_keeps_less_and_recomputes_one_segment_at_a_time():
     # panoramas' first group: float images, the 8-channel map (ReLU in place), pooled map and indices
     first = HYBRID.batch * (4 * 3 * 32 * 64 + 4 * 8 * 32 * 64 + 8 * 8 * 16 * 32)
     assert less.recomputed == first
+    assert less.largest == plain.largest  # its gradient passes by in both
 
 
 def test_batches_have_the_shapes_of_training():

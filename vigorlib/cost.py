@@ -123,24 +123,28 @@ def activations(recipe: Recipe, profile: Profile, stage: Stage, precision: str) 
         weights = _weights(step)
         with kept.of(weights.values()), _autocast("cpu", precision):
             functional_call(step, weights, kwargs=random_batch(profile, stage))
-        recomputed = [0]
+        segments: list[_Kept] = []
         if profile.checkpoint_activations:
             tiles = stage.batch * tiles_a_pair(stage)
-            recomputed += _segments(network.ground, stage.batch, profile.panorama_px, precision)
-            recomputed += _segments(network.satellite, tiles, profile.tile_px, precision)
-    return Activations(kept.total, max(recomputed), kept.largest)
+            segments += _segments(network.ground, stage.batch, profile.panorama_px, precision)
+            segments += _segments(network.satellite, tiles, profile.tile_px, precision)
+    return Activations(
+        kept=kept.total,
+        recomputed=max((segment.total for segment in segments), default=0),
+        largest=max(each.largest for each in (kept, *segments)),
+    )
 
 
 def _segments(
     branch: model.Branch, images: int, size: tuple[int, int], precision: str
-) -> list[int]:
-    """Bytes that each of a branch's segments keeps when computed on its own."""
+) -> list[_Kept]:
+    """What each of a branch's segments keeps when computed on its own."""
     features, found = torch.empty(images, 3, *size), []
     for segment in branch.segments():
         kept, weights = _Kept(), _weights(segment)
         with kept.of(weights.values()), _autocast("cpu", precision):
             features = functional_call(segment, weights, features)
-        found.append(kept.total)
+        found.append(kept)
     return found
 
 
