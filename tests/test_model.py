@@ -173,9 +173,19 @@ def test_pixels_are_prepared_for_the_weights_a_profile_names():
         model.build("safa", unknown)
 
 
+def test_from_scratch_the_first_offset_is_the_centre_and_learns_all_the_same():
+    head = model.OffsetHead(4, hidden=8, rescale=True)
+    predicted = head(torch.rand(3, 4), torch.rand(3, 4))
+    assert (predicted == 0).all()
+    (predicted - 1).square().sum().backward()
+    assert head.layers[-1].weight.grad.abs().max() > 0
+
+
 def test_rescaling_makes_the_offset_blind_to_length():
     head = model.OffsetHead(4, hidden=8, rescale=True)
+    torch.nn.init.normal_(head.layers[-1].weight)
     ground, satellite = torch.rand(3, 4), torch.rand(3, 4)
+    assert head(ground, satellite).abs().min() > 0
     torch.testing.assert_close(head(ground, satellite), head(ground * 7, satellite * 0.1))
 
 

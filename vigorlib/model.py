@@ -141,7 +141,7 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
     "vgg16": VGG,
     "resnet18": ResNet,
     "resnet34": lambda: ResNet((3, 4, 6, 3)),
-    "vgg16-narrow": lambda: VGG((16, 32, 64, 128), layers=(1, 1, 2, 2), batch_norm=True),
+    "vgg16-narrow": lambda: VGG((16, 32, 64, 128), layers=(1, 1, 1, 1), batch_norm=True),
     "resnet-narrow": lambda: ResNet((1, 1, 1), width=32),
     "vgg16-tiny": lambda: VGG((8, 8, 16, 16), layers=(1, 1, 1, 1)),
 }
@@ -357,8 +357,9 @@ class OffsetHead(nn.Module):
     """Offset from the pair of un-normalised descriptors, satellite first (VIGOR section 3.4).
 
     ground, satellite: (B, D) -> (B, 2) offsets [north, east] in units of half a tile.
-    rescale: bring each descriptor to length sqrt(D) first; the released code does not, but training
-    from scratch, where lengths drift, needs it.
+    rescale: for training from scratch, where the released code's head does not do: each descriptor
+    is brought to length sqrt(D) first (lengths drift), and the last layer starts at zero, so that
+    the first prediction is the tile's centre and an untrained head does not shake the backbone.
     """
 
     def __init__(self, dimension: int, hidden: int = 512, rescale: bool = False) -> None:
@@ -367,6 +368,9 @@ class OffsetHead(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(2 * dimension, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 2)
         )
+        if rescale:
+            nn.init.zeros_(self.layers[-1].weight)
+            nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, ground: Tensor, satellite: Tensor) -> Tensor:
         if self.rescale:
