@@ -180,7 +180,6 @@ def build(
     loses the pack in work.
     """
     failures: list[str] = []
-    cv2.setNumThreads(1)  # the threads are the pool's: one image each
     total = sum(len(shelf.todo) for shelf in shelves)
     with (
         tqdm(total=total, unit="image", desc=encoding.kind, disable=not progress) as bar,
@@ -190,15 +189,13 @@ def build(
             kept = {pack.stem for pack in shelf.sound}
             names = list(shelf.todo)
             for first in range(0, len(names), pack_images):
-                images = {}
-                for name, result in _encoded(
-                    shelf, names[first : first + pack_images], encoding, pool
-                ):
-                    bar.update()
+                chunk, images = names[first : first + pack_images], {}
+                for name, result in _encoded(shelf, chunk, encoding, pool):
                     if isinstance(result, bytes):
                         images[name] = (shelf.todo[name], result)
                     else:
                         failures.append(str(result))
+                    bar.update()
                 if images:
                     kept.add(write_pack(shelf.packs, images))
             _remove_others(shelf.packs, kept)
@@ -208,6 +205,7 @@ def build(
 def _encoded(
     shelf: Shelf, names: list[str], encoding: Encoding, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[str, bytes | ImageError]]:
+    """Images of one pack as they get ready, in order."""
     paths = [shelf.source / name for name in names]
     results = pool.map(lambda path: encoding.try_encode(path, shelf.height, shelf.width), paths)
     return zip(names, results, strict=True)
@@ -227,13 +225,16 @@ def verify(cache: Path, progress: bool = True) -> list[str]:
         raise CacheError(f"no cache in {cache}: expected one that was built, by this same command")
     sound: set[Path] = set()
     for folder in {file.parent: None for file in indexes}:
-        bar = tqdm(read_indexes(folder).items(), folder.name, unit="pack", disable=not progress)
+        label = f"{folder.parent.name} {folder.name}"
+        bar = tqdm(read_indexes(folder).items(), label, unit="pack", disable=not progress)
         sound |= {pack.with_suffix(".json") for pack, index in bar if is_sound(pack, index)}
     damaged = [file for file in indexes if file not in sound]
     for file in damaged:
         file.unlink()
         file.with_suffix(".pack").unlink(missing_ok=True)
-    return [f"{file.with_suffix('.pack')} was damaged and is removed" for file in damaged]
+    return [
+        f"{file.with_suffix('.pack')} was damaged and is removed: build again" for file in damaged
+    ]
 
 
 # -- command line ----------------------------------------------------------------------------
@@ -263,6 +264,7 @@ def main(
         raise typer.BadParameter(f"unknown kind {kind!r}: expected jpeg or raw")
     cache, encoding = out or cache_folder(root), Encoding(quality if kind == "jpeg" else 0)
     sizes = _sizes(profile, tile_px, panorama_width)
+    cv2.setNumThreads(1)  # the threads are the pool's: one image each
     try:
         if check:
             problems = verify(cache)

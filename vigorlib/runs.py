@@ -236,7 +236,7 @@ def photographs(
 
     def pixels(paths: list[Path], size: tuple[int, int]) -> Pixels:
         if not profile.in_memory:
-            return Pixels(paths, *size, stored=image_cache.find(root, paths, *size))
+            return Pixels(paths, *size, stored=image_cache.find(paths, *size))
         images = Pixels(paths, *size, cache=root / ".pixels")
         images.prepare(progress)
         return images
