@@ -23,7 +23,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from vigorlib import evaluation, model, retrieval
+from vigorlib import evaluation, image_cache, model, retrieval
 from vigorlib.dataset import Protocol, Vigor, data_folder
 from vigorlib.descriptors import Descriptors, describe, predict_offsets
 from vigorlib.files import write_atomically, write_json
@@ -229,19 +229,22 @@ class Photographs:
 def photographs(
     root: Path, profile: Profile, protocol: Protocol, subset: str, progress: bool = True
 ) -> Photographs:
-    """Open a subset; small profiles decode it once into ``<root>/.pixels``."""
+    """Open a subset; small profiles decode it once into ``<root>/.pixels``, others read what
+    ``python -m data_prep.cache`` has stored there, else the originals."""
     data = Vigor(root, protocol, subset, labels=profile.labels)  # type: ignore[arg-type]
-    cache = root / ".pixels" if profile.in_memory else None
-    pixels = [
-        Pixels(places.paths(), *size, cache=cache)
-        for places, size in (
-            (data.queries, profile.panorama_px),
-            (data.tiles, profile.tile_px),
-        )
-    ]
-    for images in pixels:
+
+    def pixels(paths: list[Path], size: tuple[int, int]) -> Pixels:
+        if not profile.in_memory:
+            return Pixels(paths, *size, stored=image_cache.find(paths, *size))
+        images = Pixels(paths, *size, cache=root / ".pixels")
         images.prepare(progress)
-    return Photographs(data, *pixels)
+        return images
+
+    return Photographs(
+        data,
+        pixels(data.queries.paths(), profile.panorama_px),
+        pixels(data.tiles.paths(), profile.tile_px),
+    )
 
 
 def _train(
