@@ -96,7 +96,7 @@ def test_every_setting_that_matters_changes_the_name():
     names = {
         settings_hash(recipe, profile),
         settings_hash(dataclasses.replace(recipe, alpha=5.0), profile),
-        settings_hash(recipe, dataclasses.replace(profile, batch=16)),
+        settings_hash(recipe, dataclasses.replace(profile, batch=24)),
         settings_hash(recipe, dataclasses.replace(profile, epochs={"same-area": (1, 1)})),
     }
     assert len(names) == 4

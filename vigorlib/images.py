@@ -92,6 +92,11 @@ class Pixels:
         # (B, H, W, 3) seen as (B, 3, H, W): channels-last memory, no copy
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
+    @property
+    def source(self) -> str:
+        """Where the pixels come from: ``originals``, or the kind of cache (``jpeg95``, ``raw``)."""
+        return self.stored.kind if self.stored is not None else "originals"
+
     def _read(self, index: int) -> NDArray[np.uint8]:
         if self.stored is not None:
             return self.stored[index]

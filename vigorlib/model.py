@@ -141,7 +141,7 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
     "vgg16": VGG,
     "resnet18": ResNet,
     "resnet34": lambda: ResNet((3, 4, 6, 3)),
-    "vgg16-narrow": lambda: VGG((16, 32, 64, 128), layers=(1, 1, 1, 1), batch_norm=True),
+    "vgg16-narrow": lambda: VGG((12, 24, 64, 160), layers=(1, 1, 1, 1), batch_norm=True),
     "resnet-narrow": lambda: ResNet((1, 1, 1), width=32),
     "vgg16-tiny": lambda: VGG((8, 8, 16, 16), layers=(1, 1, 1, 1)),
 }

@@ -288,6 +288,7 @@ def _train(
         "protocol": protocol,
         "seed": seed,
         "data": fingerprint(root),
+        "pixels": [images.source for images in (train.panoramas, train.tiles)],
         "queries": len(test.data),
         "tiles": len(test.data.tiles),
         "training_queries": len(train.data),
