@@ -270,7 +270,7 @@ def difference(
 
 
 def compare_city(root: str | Path, city: str) -> dict[tuple[str, str], Difference]:
-    """Label files (and how many) against every system, then the systems among each other."""
+    """All label files of a folder against every system, then the systems among each other."""
     table: dict[tuple[str, str], Difference] = {}
     for labels in PUBLISHED:
         files = [d for stem in STEMS if (d := published(Path(root), city, stem, labels))]
@@ -280,7 +280,7 @@ def compare_city(root: str | Path, city: str) -> dict[tuple[str, str], Differenc
         offsets, place = np.concatenate([d.offsets_px for d in files]), own.tile_latlon
         for system in SYSTEMS:
             against = difference(place, offsets, own.offsets(city, system))
-            table[f"{FOLDERS[labels]}/ ({len(files)})", system] = against
+            table[f"{FOLDERS[labels]}/", system] = against
     rows = read_city(root, city).rows[ALL]
     computed = {system: rows.offsets(city, system) for system in SYSTEMS}
     for first, second in combinations(SYSTEMS, 2):

@@ -221,7 +221,7 @@ def test_an_empty_folder_says_what_was_expected(tmp_path):
 @pytest.mark.parametrize("city", CITIES)
 def test_files_equal_their_own_system_and_no_other(city_root, city):
     table = labels.compare_city(city_root, city)
-    for name, own in (("splits__corrected/ (3)", "corrected"), ("splits/ (3)", "original")):
+    for name, own in (("splits__corrected/", "corrected"), ("splits/", "original")):
         for system in SYSTEMS:
             found = table[name, system]
             assert (found.equal == 1) == (found.max_px == 0) == (system == own)
