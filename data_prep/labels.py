@@ -31,13 +31,15 @@ PUBLISHED: tuple[Labels, ...] = ("corrected", "original")
 FOLDERS = {s: "splits" if s == "original" else f"splits__{s}" for s in SYSTEMS}
 SUFFIXES = {s: "" if s == "original" else f"__{s}" for s in SYSTEMS}
 TRAIN, TEST, ALL = "same_area_balanced_train", "same_area_balanced_test", "pano_label_balanced"
-OFF_GRID = 0.01
-"""Steps by which a tile may be off its grid; published ones are within 0.00001."""
 STEMS: dict[str, tuple[Literal["same-area", "cross-area"], Literal["train", "test"]]] = {
     TRAIN: ("same-area", "train"),
     TEST: ("same-area", "test"),
     ALL: ("cross-area", "test"),
 }
+
+
+OFF_GRID = 0.01
+"""Steps by which a tile may be off its grid; VIGOR's grids are regular to a millionth."""
 
 
 @dataclass(frozen=True)
