@@ -21,14 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from vigorlib import geometry
-from vigorlib.dataset import LabelError, Labels, Vigor, panorama_latlon, tile_latlon
+from vigorlib.dataset import LABEL_FOLDERS, LabelError, Labels, Vigor, panorama_latlon, tile_latlon
 from vigorlib.files import write_atomically
 from vigorlib.geometry import LabelSystem
 
 SYSTEMS: tuple[LabelSystem, ...] = ("original", "corrected", "mercator")
 PUBLISHED: tuple[Labels, ...] = ("corrected", "original")
 """Systems whose files the reader knows; the first that a folder has says how the queries are split."""
-FOLDERS = {s: "splits" if s == "original" else f"splits__{s}" for s in SYSTEMS}
 SUFFIXES = {s: "" if s == "original" else f"__{s}" for s in SYSTEMS}
 TRAIN, TEST, ALL = "same_area_balanced_train", "same_area_balanced_test", "pano_label_balanced"
 STEMS: dict[str, tuple[Literal["same-area", "cross-area"], Literal["train", "test"]]] = {
@@ -109,7 +108,7 @@ def published(root: Path, city: str, stem: str, labels: Labels) -> Vigor | None:
         return Vigor(root, protocol, subset, labels, cities=[city])
     except FileNotFoundError:
         pattern = f"{stem}{SUFFIXES[labels]}.txt*"
-        places = (root / FOLDERS[labels] / city, root / city)
+        places = (root / LABEL_FOLDERS[labels] / city, root / city)
         if any(list(place.glob(pattern)) for place in places):
             raise  # rows without their tile list: going on would lose the split
         return None
@@ -189,7 +188,7 @@ def _grid(
 
 def label_files(names: CityNames, system: LabelSystem, out: str | Path) -> dict[Path, list[str]]:
     """Lines of every label file of one system, by the path under ``out`` where the reader looks."""
-    folder = Path(out) / FOLDERS[system] / names.city
+    folder = Path(out) / LABEL_FOLDERS[system] / names.city
     files = {folder / "satellite_list.txt": names.tiles}
     for stem, rows in names.rows.items():
         files[folder / f"{stem}{SUFFIXES[system]}.txt"] = list(lines(rows, names.city, system))
@@ -282,7 +281,7 @@ def compare_city(root: str | Path, city: str) -> dict[tuple[str, str], Differenc
         offsets, place = np.concatenate([d.offsets_px for d in files]), own.tile_latlon
         for system in SYSTEMS:
             against = difference(place, offsets, own.offsets(city, system))
-            table[f"{FOLDERS[labels]}/", system] = against
+            table[f"{LABEL_FOLDERS[labels]}/", system] = against
     rows = read_city(root, city).rows[ALL]
     computed = {system: rows.offsets(city, system) for system in SYSTEMS}
     for first, second in combinations(SYSTEMS, 2):
@@ -332,7 +331,7 @@ def main(
                 files |= label_files(read_city(root, name), system, out)  # type: ignore[arg-type]
             written = write(files, force)
             console.print(
-                f"{len(written)} label files written under {out / FOLDERS[system]}, "  # type: ignore[index]
+                f"{len(written)} label files written under {out / LABEL_FOLDERS[system]}, "  # type: ignore[index]
                 f"{len(files) - len(written)} were there already"
             )
     except (ValueError, OSError) as error:

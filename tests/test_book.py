@@ -27,8 +27,9 @@ def limit_cells():
     chapters.CELL_SECONDS = 180
 
 
-def test_the_book_has_its_seven_chapters():
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06", "07"]
+def test_the_chapters_are_numbered_in_order():
+    assert [name[:2] for name in NAMES] == [f"{i:02}" for i in range(1, len(NAMES) + 1)]
+    assert len(NAMES) >= 8
 
 
 @pytest.mark.parametrize("name", NAMES)

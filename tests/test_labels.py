@@ -116,6 +116,9 @@ def test_what_is_written_can_be_read_by_the_library(city_root, tmp_path):
         write_all(city_root, tmp_path, system)
         before, after = (Vigor(r, "cross-area", "test", system) for r in (city_root, tmp_path))
         np.testing.assert_array_equal(before.offsets_px, after.offsets_px)
+    write_all(city_root, tmp_path, "mercator")
+    exact = Vigor(tmp_path, "cross-area", "test", "mercator")
+    assert 0 < np.abs(exact.offsets_px - after.offsets_px).max() < 10
 
 
 def test_photographs_alone_give_the_same_rows_and_no_split(city_root, photographs, tmp_path):
