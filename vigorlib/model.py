@@ -369,8 +369,8 @@ class OffsetHead(nn.Module):
             nn.Linear(2 * dimension, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 2)
         )
         if rescale:
-            nn.init.zeros_(self.layers[-1].weight)
-            nn.init.zeros_(self.layers[-1].bias)
+            for parameter in self.layers[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, ground: Tensor, satellite: Tensor) -> Tensor:
         if self.rescale:
