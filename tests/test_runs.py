@@ -53,6 +53,16 @@ def test_the_stored_network_gives_the_recorded_metrics(trained, city_root):
     assert (arrays["rank"] == run.arrays()["rank"]).all()
 
 
+def test_answers_that_were_not_kept_are_found_again(trained, city_root, tmp_path):
+    _, run = trained
+    weights_only = tmp_path / "weights"
+    weights_only.mkdir()
+    shutil.copy(run.folder / "network.safetensors", weights_only)
+    bare = dataclasses.replace(run, folder=weights_only)
+    again, stored = bare.answers(city_root), run.answers(city_root)
+    assert (again["rank"] == stored["rank"]).all() and again.keys() == stored.keys()
+
+
 def test_a_finished_run_keeps_no_checkpoint(trained):
     _, run = trained
     names = {file.name for file in run.folder.iterdir()}

@@ -345,9 +345,22 @@ class Branch(nn.Module):
         """The last feature map before pooling (conv5_3 for VGG-16): what explanations look at."""
         return self.backbone(self.normalise(images))
 
+    def pooled(self, features: Tensor) -> Tensor:
+        """The feature map as the aggregator sees it."""
+        return F.max_pool2d(features, 2) if self.pool else features
+
     def aggregate(self, features: Tensor) -> Tensor:
         """Feature map -> un-normalised descriptor."""
-        return self.aggregator(F.max_pool2d(features, 2) if self.pool else features)
+        return self.aggregator(self.pooled(features))
+
+    def position_weights(self, images: Tensor) -> Tensor:
+        """What SAFA makes of images: (B, 3, H, W) -> (B, heads, h, w), h x w its feature map."""
+        if not isinstance(self.aggregator, SAFA):
+            raise ValueError(
+                f"the aggregator is {type(self.aggregator).__name__}: expected SAFA, the only one "
+                "that weights positions"
+            )
+        return self.aggregator.position_weights(self.pooled(self.features(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.aggregate(self.features(images))

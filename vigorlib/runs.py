@@ -61,7 +61,7 @@ class Run:
     folder: Path | None
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """Shares in [0, 1] and metres, by name (see :mod:`vigorlib.evaluation`)."""
         return self.record["metrics"]
 
@@ -82,6 +82,16 @@ class Run:
         """Per-query results on the test set: ``rank``, ``top`` (Q, k), ``offset_px``, errors."""
         with np.load(self._file("evaluation.npz")) as stored:
             return dict(stored)
+
+    def answers(self, data_root: str | Path = "") -> dict[str, NDArray[Any]]:
+        """:meth:`arrays` where they are stored, else evaluated again with the stored network."""
+        try:
+            return self.arrays()
+        except FileNotFoundError:
+            network = self.network().to(best_device())
+            root = data_folder(self.profile.name, data_root)
+            test = photographs(root, self.profile, self.protocol, "test", progress=False)  # type: ignore[arg-type]
+            return evaluate(network, test, self.profile, progress=False)[2]
 
     def _file(self, name: str) -> Path:
         if self.folder is None or not (self.folder / name).exists():
@@ -381,6 +391,12 @@ def watched_recall(
         "queries": count,
         "tiles": len(tiles),
     }
+
+
+def best_device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
 
 
 # -- provenance ------------------------------------------------------------------------------
