@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from vigorlib import losses
 from vigorlib.dataset import Vigor
+from vigorlib.device import out_of_memory_explained
 from vigorlib.files import write_atomically
 from vigorlib.geometry import HALF_TILE_PX, tile_iou
 from vigorlib.images import Pixels
@@ -237,6 +238,9 @@ class Trainer:
         self.total = self.steps_per_epoch * sum(stage.epochs for stage in self.stages)
         self.window = max(self.total // 200, 1)  # steps a logged entry sums up
         self.network = network.to(self.accelerator.device).to(memory_format=torch.channels_last)
+        if profile.compile:
+            for branch in (network.ground, network.satellite):
+                branch.compile()  # in place: names of weights stay
         self.optimizer = _optimizer(network, profile)
         self.sampler = OverlapFreeBatches(data.references)
         self.pool = Pool(len(data), len(data.tiles), network.dimension) if recipe.mining else None
@@ -256,7 +260,10 @@ class Trainer:
             disable=not (self.show_bar and main),
         ) as bar:
             for stage, epoch in self._remaining_epochs():
-                self._train_epoch(stage, epoch, bar)
+                with out_of_memory_explained(
+                    f"the {stage.name} stage, {stage.batch} pairs a step,"
+                ):
+                    self._train_epoch(stage, epoch, bar)
         if self.folder and main:
             self._save()
         return self.state
