@@ -77,6 +77,7 @@ def train(
     if jobs > 1:
         train_all(wanted, data_root, jobs)
         return
+    from vigorlib import processes
     from vigorlib.runs import load_or_train
 
     for job in wanted:
@@ -88,8 +89,9 @@ def train(
             data_root,
             use_recorded=False,
         )
-        if run.record:
+        if processes.is_main():
             console.print(f"{job}: {run.provenance}, top-1 {run.metrics['top1']:.1%}")
+    processes.leave()
 
 
 @app.command()
@@ -160,6 +162,7 @@ def evaluate(
     data_root: DataOption = "",
 ) -> None:
     """Evaluate a trained run again and print every measurement."""
+    from vigorlib import processes
     from vigorlib.dataset import data_folder
     from vigorlib.runs import evaluate as measure
     from vigorlib.runs import load_or_train, photographs
@@ -167,12 +170,14 @@ def evaluate(
     run = load_or_train(recipe, profile, seed, protocol, data_root)  # type: ignore[arg-type]
     root = data_folder(profile, data_root)
     test = photographs(root, run.profile, protocol, "test")  # type: ignore[arg-type]
-    metrics, _, _ = measure(run.network(), test, run.profile)
+    metrics, _, _ = measure(run.network().to(processes.join()), test, run.profile)
     table = Table("measurement", "now", run.provenance)
     for name, value in metrics.items():
         if isinstance(value, float):
             table.add_row(name, f"{value:.4f}", f"{run.metrics[name]:.4f}")
-    console.print(table)
+    if processes.is_main():
+        console.print(table)
+    processes.leave()
 
 
 def _folder_to_count(profile: str, data_root: str) -> Path | None:
