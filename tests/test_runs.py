@@ -162,3 +162,19 @@ def test_unknown_recipe_and_profile_name_the_known_ones():
         runs.load_or_train("nonsense")
     with pytest.raises(ValueError, match="full, mini, smoke"):
         runs.load_or_train("vigor", "huge")
+
+
+def test_the_command_line_says_in_one_line_what_can_be_mended(monkeypatch):
+    from typer.testing import CliRunner
+
+    from vigorlib.__main__ import app
+
+    unknown = CliRunner().invoke(app, ["train", "--recipe", "nonsense"])
+    assert unknown.exit_code == 2 and "expected one of siamese" in unknown.output
+
+    def unavailable(*_, **__):
+        raise model.WeightsUnavailable("fetch them once")
+
+    monkeypatch.setattr(runs, "load_or_train", unavailable)
+    failed = CliRunner().invoke(app, ["train", "--recipe", "safa", "--profile", "full"])
+    assert failed.exit_code == 2 and failed.output.strip() == "fetch them once"

@@ -32,7 +32,9 @@ def _one_message() -> Iterator[None]:
     """What a person can mend is one line, not a traceback; exit status 2."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        if type(error) is RuntimeError:  # not one of ours: where it comes from matters
+            raise
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
 
@@ -56,11 +58,12 @@ def train(
     names = [*recipe, *(CHAPTER_RECIPES if chapters else ())]
     if not names:
         raise typer.BadParameter("name a --recipe, or --chapters for all that the book shows")
-    for name in names:
-        get_recipe(name)
-    size = dataclasses.replace(
-        get_profile(profile), checkpoint_activations=checkpoint_activations, compile=compile
-    )
+    with _one_message():
+        for name in names:
+            get_recipe(name)
+        size = dataclasses.replace(
+            get_profile(profile), checkpoint_activations=checkpoint_activations, compile=compile
+        )
     if jobs > 1 and size != get_profile(profile):
         raise typer.BadParameter("--checkpoint-activations and --compile go with --jobs 1")
     if device:
@@ -81,14 +84,15 @@ def train(
     from vigorlib.runs import load_or_train
 
     for job in wanted:
-        run = load_or_train(
-            job.recipe,
-            size,
-            job.seed,
-            job.protocol,  # type: ignore[arg-type]
-            data_root,
-            use_recorded=False,
-        )
+        with _one_message():
+            run = load_or_train(
+                job.recipe,
+                size,
+                job.seed,
+                job.protocol,  # type: ignore[arg-type]
+                data_root,
+                use_recorded=False,
+            )
         if processes.is_main():
             console.print(f"{job}: {run.provenance}, top-1 {run.metrics['top1']:.1%}")
     processes.leave()
@@ -167,9 +171,10 @@ def evaluate(
     from vigorlib.runs import evaluate as measure
     from vigorlib.runs import load_or_train, photographs
 
-    run = load_or_train(recipe, profile, seed, protocol, data_root)  # type: ignore[arg-type]
-    root = data_folder(profile, data_root)
-    test = photographs(root, run.profile, protocol, "test")  # type: ignore[arg-type]
+    with _one_message():
+        run = load_or_train(recipe, profile, seed, protocol, data_root)  # type: ignore[arg-type]
+        root = data_folder(profile, data_root)
+        test = photographs(root, run.profile, protocol, "test")  # type: ignore[arg-type]
     metrics, _, _ = measure(run.network().to(processes.join()), test, run.profile)
     table = Table("measurement", "now", run.provenance)
     for name, value in metrics.items():

@@ -217,11 +217,15 @@ def _load_caffe(name: str) -> Backbone:
     return network
 
 
+class WeightsUnavailable(RuntimeError):
+    """ImageNet weights that have to be fetched, and could not be."""
+
+
 def _with_download_advice(name: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except OSError as error:
-        raise RuntimeError(
+        raise WeightsUnavailable(
             f"the ImageNet weights of {name!r} could not be fetched ({error}). Fetch them once on "
             "a machine with network access and copy its torch and Hugging Face caches here, or "
             "train from scratch with pretrained=False"

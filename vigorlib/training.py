@@ -338,11 +338,10 @@ class Trainer:
         )
 
     def _loader(self, batches: EpochBatches, done: int) -> DataLoader[dict[str, Tensor]]:
-        workers = 0 if self.panoramas.file is not None else 4
         return DataLoader(
             Subset(batches, range(done, len(batches))),
             batch_size=None,
-            num_workers=workers,
+            num_workers=self.panoramas.workers,
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
