@@ -236,7 +236,8 @@ class Trainer:
         if profile.compile:
             for branch in (network.ground, network.satellite):
                 branch.compile()  # in place: names of weights stay
-        self.optimizer = _optimizer(network, profile)
+        # prepared, so that float16's scaled gradients are scaled back and overflows skipped
+        self.optimizer = self.accelerator.prepare_optimizer(_optimizer(network, profile))
         self.sampler = OverlapFreeBatches(data.references)
         self.pool = (
             Pool(len(data), len(data.tiles), network.dimension)
@@ -381,9 +382,11 @@ class Trainer:
     def _save(self) -> None:
         if self.folder is None or not self.accelerator.is_main_process:
             return
+        scaler = self.accelerator.scaler
         values: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else {},
             "step": self.state.step,
             "sums": self.state.sums,
             "history": json.dumps([self.state.losses, self.state.watched]),
@@ -404,6 +407,8 @@ class Trainer:
         values = found[1] if found else _read_checkpoint(path)
         self.network.load_state_dict(values["network"])
         self.optimizer.load_state_dict(values["optimizer"])
+        if self.accelerator.scaler and values["scaler"]:
+            self.accelerator.scaler.load_state_dict(values["scaler"])
         self.state.step, self.state.sums = values["step"], values["sums"]
         self.state.losses, self.state.watched = json.loads(values["history"])
         if self.pool is not None:
