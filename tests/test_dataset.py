@@ -136,7 +136,7 @@ def test_an_empty_file_is_refused(labels):
 def test_unknown_words_name_the_known_ones(city_root, tmp_path):
     with pytest.raises(ValueError, match="'same-area' or 'cross-area'"):
         Vigor(city_root, "everywhere")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="'corrected' or 'original'"):
+    with pytest.raises(ValueError, match="'better': expected corrected, original, mercator"):
         Vigor(city_root, labels="better")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="not a folder"):
         data_folder("mini", tmp_path / "nowhere")

@@ -46,7 +46,7 @@ def test_safa_has_the_shapes_of_the_original():
     safa = model.SAFA(10, 20)
     assert safa.w1.shape == (200, 100, 8) and safa.b1.shape == (1, 100, 8)
     assert safa.w2.shape == (100, 200, 8) and safa.b2.shape == (1, 200, 8)
-    assert safa.w1.abs().max() <= 0.01 and float(safa.w1.std()) == pytest.approx(0.0044, rel=0.05)
+    assert safa.w1.abs().max() <= 0.01 and safa.w1.std().item() == pytest.approx(0.0044, rel=0.05)
     assert (safa.b1 == 0.1).all() and (safa.b2 == 0.1).all()
 
 
@@ -173,9 +173,19 @@ def test_pixels_are_prepared_for_the_weights_a_profile_names():
         model.build("safa", unknown)
 
 
+def test_from_scratch_the_first_offset_is_the_centre_and_learns_all_the_same():
+    head = model.OffsetHead(4, hidden=8, rescale=True)
+    predicted = head(torch.rand(3, 4), torch.rand(3, 4))
+    assert (predicted == 0).all()
+    (predicted - 1).square().sum().backward()
+    assert head.layers[-1].weight.grad.abs().max() > 0
+
+
 def test_rescaling_makes_the_offset_blind_to_length():
     head = model.OffsetHead(4, hidden=8, rescale=True)
+    torch.nn.init.normal_(head.layers[-1].weight)
     ground, satellite = torch.rand(3, 4), torch.rand(3, 4)
+    assert head(ground, satellite).abs().min() > 0
     torch.testing.assert_close(head(ground, satellite), head(ground * 7, satellite * 0.1))
 
 
@@ -192,3 +202,16 @@ def test_unreachable_weights_are_explained(monkeypatch):
         model.backbone("resnet18", pretrained=True)
     with pytest.raises(ValueError, match="no ImageNet weights for 'vgg16-narrow'"):
         model.backbone("vgg16-narrow", pretrained=True)
+
+
+def test_position_weights_of_images_are_those_the_descriptor_is_made_with():
+    profile = dataclasses.replace(PROFILES["smoke"], pool=True)
+    branch = model.build("safa", profile).ground.eval()
+    images = torch.randint(0, 255, (2, 3, *profile.panorama_px)).float()
+    weights = branch.position_weights(images)
+    pooled = branch.pooled(branch.features(images))
+    assert weights.shape[2:] == pooled.shape[2:]
+    descriptor = torch.einsum("bchw,bdhw->bdc", pooled, weights).flatten(1)
+    torch.testing.assert_close(descriptor, branch(images))
+    with pytest.raises(ValueError, match="GlobalAverage: expected SAFA"):
+        model.build("siamese", profile).ground.position_weights(images)

@@ -32,7 +32,9 @@ def _one_message() -> Iterator[None]:
     """What a person can mend is one line, not a traceback; exit status 2."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        if type(error) is RuntimeError:  # not one of ours: where it comes from matters
+            raise
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
 
@@ -65,9 +67,10 @@ def train(
     names = [*recipe, *(CHAPTER_RECIPES if chapters else ())]
     if not names:
         raise typer.BadParameter("name a --recipe, or --chapters for all that the book shows")
-    for name in names:
-        get_recipe(name)
-    size = _with(get_profile(profile), checkpoint_activations, compile)
+    with _one_message():
+        for name in names:
+            get_recipe(name)
+        size = _with(get_profile(profile), checkpoint_activations, compile)
     if jobs > 1 and size != get_profile(profile):
         raise typer.BadParameter("--checkpoint-activations and --compile go with --jobs 1")
     if device:
@@ -84,19 +87,22 @@ def train(
     if jobs > 1:
         train_all(wanted, data_root, jobs)
         return
+    from vigorlib import processes
     from vigorlib.runs import load_or_train
 
     for job in wanted:
-        run = load_or_train(
-            job.recipe,
-            size,
-            job.seed,
-            job.protocol,  # type: ignore[arg-type]
-            data_root,
-            use_recorded=False,
-        )
-        if run.record:
+        with _one_message():
+            run = load_or_train(
+                job.recipe,
+                size,
+                job.seed,
+                job.protocol,  # type: ignore[arg-type]
+                data_root,
+                use_recorded=False,
+            )
+        if processes.is_main():
             console.print(f"{job}: {run.provenance}, top-1 {run.metrics['top1']:.1%}")
+    processes.leave()
 
 
 @app.command()
@@ -165,19 +171,23 @@ def evaluate(
     data_root: DataOption = "",
 ) -> None:
     """Evaluate a trained run again and print every measurement."""
+    from vigorlib import processes
     from vigorlib.dataset import data_folder
     from vigorlib.runs import evaluate as measure
     from vigorlib.runs import load_or_train, photographs
 
-    run = load_or_train(recipe, profile, seed, protocol, data_root)  # type: ignore[arg-type]
-    root = data_folder(profile, data_root)
-    test = photographs(root, run.profile, protocol, "test")  # type: ignore[arg-type]
-    metrics, _, _ = measure(run.network(), test, run.profile)
+    with _one_message():
+        run = load_or_train(recipe, profile, seed, protocol, data_root)  # type: ignore[arg-type]
+        root = data_folder(profile, data_root)
+        test = photographs(root, run.profile, protocol, "test")  # type: ignore[arg-type]
+    metrics, _, _ = measure(run.network().to(processes.join()), test, run.profile)
     table = Table("measurement", "now", run.provenance)
     for name, value in metrics.items():
         if isinstance(value, float):
             table.add_row(name, f"{value:.4f}", f"{run.metrics[name]:.4f}")
-    console.print(table)
+    if processes.is_main():
+        console.print(table)
+    processes.leave()
 
 
 def _folder_to_count(profile: str, data_root: str) -> Path | None:

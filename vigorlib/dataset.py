@@ -28,7 +28,7 @@ from vigorlib.home import home
 
 Protocol = Literal["same-area", "cross-area"]
 Subset = Literal["train", "test"]
-Labels = Literal["corrected", "original"]
+Labels = Literal["corrected", "original", "mercator"]
 
 PROTOCOL_CITIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("same-area", "train"): ("NewYork", "Seattle", "SanFrancisco", "Chicago"),
@@ -36,7 +36,11 @@ PROTOCOL_CITIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("cross-area", "train"): ("NewYork", "Seattle"),
     ("cross-area", "test"): ("SanFrancisco", "Chicago"),
 }
-LABEL_FOLDERS = {"corrected": "splits__corrected", "original": "splits"}
+LABEL_FOLDERS = {
+    "corrected": "splits__corrected",
+    "original": "splits",
+    "mercator": "splits__mercator",  # not published: ``python -m data_prep.labels`` writes it
+}
 FIELDS = 13  # a panorama, then four times: tile, north, east
 
 
@@ -213,8 +217,8 @@ def _protocol_cities(protocol: str, subset: str) -> tuple[str, ...]:
 def label_file(root: Path, city: str, stem: str, labels: str) -> Path:
     """The first of the places where a label file may stand."""
     if labels not in LABEL_FOLDERS:
-        raise ValueError(f"unknown labels {labels!r}: expected 'corrected' or 'original'")
-    suffix = "__corrected" if labels == "corrected" and stem != "satellite_list" else ""
+        raise ValueError(f"unknown labels {labels!r}: expected {', '.join(LABEL_FOLDERS)}")
+    suffix = f"__{labels}" if labels != "original" and stem != "satellite_list" else ""
     folders = [root / LABEL_FOLDERS[labels] / city, root / city]
     if stem == "satellite_list":
         folders += [root / folder / city for folder in LABEL_FOLDERS.values()]

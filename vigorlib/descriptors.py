@@ -1,4 +1,8 @@
-"""A trained network over a whole gallery: images -> descriptors, streamed in batches."""
+"""A trained network over a whole gallery: images -> descriptors, streamed in batches.
+
+With several processes (see :mod:`vigorlib.processes`) the batches are dealt out among them, and
+each ends with all descriptors, the same bits as one process computes.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
+from vigorlib import processes
 from vigorlib.images import Pixels
 from vigorlib.model import CrossViewNet
 
@@ -55,21 +61,36 @@ def describe(
     """Descriptors of images. branch: ``network.describe_ground`` or ``network.describe_satellite``.
 
     indices: which images (all). precision: Accelerate's word for autocast ("no", "bf16", "fp16").
-    progress: label of a progress bar; empty for none.
+    progress: label of a progress bar; empty for none. All processes must make the same call.
     """
     indices = np.arange(len(pixels)) if indices is None else np.asarray(indices)
     pixels.prepare(progress=bool(progress))
-    workers = 0 if pixels.file is not None else 4
-    loader = DataLoader(_Chunks(pixels, indices, batch), batch_size=None, num_workers=workers)
+    if not len(indices):
+        raise ValueError("no images to describe: expected at least one index")
+    chunks = _Chunks(pixels, indices, batch)
+    mine = Subset(chunks, processes.dealt(len(chunks)))
+    loader = DataLoader(mine, batch_size=None, num_workers=pixels.workers)
     kind = torch.device(device).type
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    rows = []
-    for images in tqdm(loader, desc=progress, unit="batch", disable=not progress):
+    bar = tqdm(loader, desc=progress, unit="batch", disable=not (progress and processes.is_main()))
+    raw = torch.empty(0)
+    for turn, images in enumerate(bar):
         with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
-            rows.append(branch(images.to(device, non_blocking=True)).float())
-    raw = torch.cat(rows)
+            rows = branch(images.to(device, non_blocking=True)).float()
+        if turn == 0:
+            raw = rows.new_empty(len(indices), rows.shape[1])
+        _put_together(raw, rows, turn, batch)
     lengths = raw.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return Descriptors(raw / lengths, lengths)
+    return Descriptors(raw.div_(lengths), lengths)
+
+
+def _put_together(raw: Tensor, rows: Tensor, turn: int, batch: int) -> None:
+    """Put the rows that this turn gave, in all processes, where they belong in raw (N, D)."""
+    padded = F.pad(rows, (0, 0, 0, batch - len(rows)))  # (batch, D) everywhere
+    for process, part in enumerate(processes.everyones_rows(padded)):
+        start = (turn * processes.count() + process) * batch
+        target = raw[start : start + batch]  # shorter at the end, empty for a chunk dealt again
+        target.copy_(part[: len(target)])
 
 
 @torch.inference_mode()

@@ -1,8 +1,9 @@
 """Photographs -> uint8 pixels at the network's size, decoded once.
 
-``Pixels`` hands out batches either straight from the files (any size of data set, with loader
-processes) or from one memory-mapped array written on first use (small profiles: no epoch decodes
-anything). Resizing averages areas, as the released loader does.
+``Pixels`` hands out batches straight from the files or from a cache of them (any size of data set,
+with loader processes; see :mod:`vigorlib.image_cache`), or from one memory-mapped array written on
+first use (small profiles: no epoch decodes anything). Resizing averages areas, as the released
+loader does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,6 +24,9 @@ from tqdm.auto import tqdm
 
 from vigorlib.dataset import Places
 from vigorlib.geometry import TILE_PX, mercator_px
+
+if TYPE_CHECKING:
+    from vigorlib.image_cache import CachedImages
 
 
 class ImageError(ValueError):
@@ -55,14 +60,21 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 class Pixels:
     """Images of one kind at one size: ``pixels[indices]`` -> uint8 tensor (B, 3, H, W), RGB.
 
-    cache: folder for the memory-mapped array, or None to decode from the files at each access.
+    cache: folder for the memory-mapped array, or None to read images at each access: from
+    ``stored``, the same images resized before ((H, W, 3) each), else from the files.
     Safe to hand to loader processes: nothing is opened before it is needed.
     """
 
     def __init__(
-        self, paths: Sequence[Path], height: int, width: int, cache: Path | None = None
+        self,
+        paths: Sequence[Path],
+        height: int,
+        width: int,
+        cache: Path | None = None,
+        stored: CachedImages | None = None,
     ) -> None:
         self.paths, self.height, self.width = list(paths), height, width
+        self.stored = stored
         self.file = cache / f"{self._key()}.npy" if cache else None
         self._mapped: NDArray[np.uint8] | None = None
 
@@ -71,7 +83,7 @@ class Pixels:
 
     def __getitem__(self, indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
         if self.file is None:
-            batch = np.stack([read_image(self.paths[i], self.height, self.width) for i in indices])
+            batch = np.stack([self._read(i) for i in indices])
         else:
             if self._mapped is None:
                 self.prepare()
@@ -79,6 +91,21 @@ class Pixels:
             batch = self._mapped[np.asarray(indices)]
         # (B, H, W, 3) seen as (B, 3, H, W): channels-last memory, no copy
         return torch.from_numpy(batch).permute(0, 3, 1, 2)
+
+    @property
+    def source(self) -> str:
+        """Where the pixels come from: ``originals``, or the kind of cache (``jpeg95``, ``raw``)."""
+        return self.stored.kind if self.stored is not None else "originals"
+
+    @property
+    def workers(self) -> int:
+        """Processes that a loader of these should have: none where nothing is decoded."""
+        return 0 if self.file is not None else min(4, os.cpu_count() or 1)
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        if self.stored is not None:
+            return self.stored[index]
+        return read_image(self.paths[index], self.height, self.width)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_mapped": None}

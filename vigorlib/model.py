@@ -152,7 +152,7 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
     "vgg16": VGG,
     "resnet18": ResNet,
     "resnet34": lambda: ResNet((3, 4, 6, 3)),
-    "vgg16-narrow": lambda: VGG((16, 32, 64, 128), layers=(1, 1, 2, 2), batch_norm=True),
+    "vgg16-narrow": lambda: VGG((12, 24, 64, 160), layers=(1, 1, 1, 1), batch_norm=True),
     "resnet-narrow": lambda: ResNet((1, 1, 1), width=32),
     "vgg16-tiny": lambda: VGG((8, 8, 16, 16), layers=(1, 1, 1, 1)),
 }
@@ -217,11 +217,15 @@ def _load_caffe(name: str) -> Backbone:
     return network
 
 
+class WeightsUnavailable(RuntimeError):
+    """ImageNet weights that have to be fetched, and could not be."""
+
+
 def _with_download_advice(name: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except OSError as error:
-        raise RuntimeError(
+        raise WeightsUnavailable(
             f"the ImageNet weights of {name!r} could not be fetched ({error}). Fetch them once on "
             "a machine with network access and copy its torch and Hugging Face caches here, or "
             "train from scratch with pretrained=False"
@@ -371,9 +375,22 @@ class Branch(nn.Module):
         network = self.backbone
         return network.segments() if isinstance(network, Backbone) else [network]
 
+    def pooled(self, features: Tensor) -> Tensor:
+        """The feature map as the aggregator sees it."""
+        return F.max_pool2d(features, 2) if self.pool else features
+
     def aggregate(self, features: Tensor) -> Tensor:
         """Feature map -> un-normalised descriptor."""
-        return self.aggregator(F.max_pool2d(features, 2) if self.pool else features)
+        return self.aggregator(self.pooled(features))
+
+    def position_weights(self, images: Tensor) -> Tensor:
+        """What SAFA makes of images: (B, 3, H, W) -> (B, heads, h, w), h x w its feature map."""
+        if not isinstance(self.aggregator, SAFA):
+            raise ValueError(
+                f"the aggregator is {type(self.aggregator).__name__}: expected SAFA, the only one "
+                "that weights positions"
+            )
+        return self.aggregator.position_weights(self.pooled(self.features(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.aggregate(self.features(images))
@@ -383,8 +400,9 @@ class OffsetHead(nn.Module):
     """Offset from the pair of un-normalised descriptors, satellite first (VIGOR section 3.4).
 
     ground, satellite: (B, D) -> (B, 2) offsets [north, east] in units of half a tile.
-    rescale: bring each descriptor to length sqrt(D) first; the released code does not, but training
-    from scratch, where lengths drift, needs it.
+    rescale: for training from scratch, where the released code's head does not do: each descriptor
+    is brought to length sqrt(D) first (lengths drift), and the last layer starts at zero, so that
+    the first prediction is the tile's centre and an untrained head does not shake the backbone.
     """
 
     def __init__(self, dimension: int, hidden: int = 512, rescale: bool = False) -> None:
@@ -393,6 +411,9 @@ class OffsetHead(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(2 * dimension, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 2)
         )
+        if rescale:
+            for parameter in self.layers[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, ground: Tensor, satellite: Tensor) -> Tensor:
         if self.rescale:

@@ -1,7 +1,8 @@
 """The run store: a recipe trained in a profile with a seed, what it left, and where that came from.
 
 ``load_or_train`` looks in ``runs/`` (trained on this machine), then in ``results/`` (records that
-came with the project), then trains; :attr:`Run.provenance` says which it was.
+came with the project), then trains; :attr:`Run.provenance` says which it was. With several
+processes the main one looks, locks and writes, all train and evaluate together, and all get the run.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from vigorlib import evaluation, model, retrieval
+from vigorlib import device, evaluation, image_cache, model, processes, retrieval
 from vigorlib.dataset import Protocol, Vigor, data_folder
 from vigorlib.descriptors import Descriptors, describe, predict_offsets
 from vigorlib.files import write_atomically, write_json
@@ -38,7 +38,7 @@ from vigorlib.recipes import (
     get_recipe,
     settings_hash,
 )
-from vigorlib.training import Trainer, mixed_precision
+from vigorlib.training import Progress, Trainer, mixed_precision
 
 FORMAT = 1
 FRESH, LOCAL, RECORDED = "trained just now", "trained on this machine", "recorded"
@@ -61,7 +61,7 @@ class Run:
     folder: Path | None
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """Shares in [0, 1] and metres, by name (see :mod:`vigorlib.evaluation`)."""
         return self.record["metrics"]
 
@@ -82,6 +82,16 @@ class Run:
         """Per-query results on the test set: ``rank``, ``top`` (Q, k), ``offset_px``, errors."""
         with np.load(self._file("evaluation.npz")) as stored:
             return dict(stored)
+
+    def answers(self, data_root: str | Path = "") -> dict[str, NDArray[Any]]:
+        """:meth:`arrays` where they are stored, else evaluated again with the stored network."""
+        try:
+            return self.arrays()
+        except FileNotFoundError:
+            network = self.network().to(device.pick())
+            root = data_folder(self.profile.name, data_root)
+            test = photographs(root, self.profile, self.protocol, "test", progress=False)  # type: ignore[arg-type]
+            return evaluate(network, test, self.profile, progress=False)[2]
 
     def _file(self, name: str) -> Path:
         if self.folder is None or not (self.folder / name).exists():
@@ -107,23 +117,29 @@ def load_or_train(
 
     data_root: a copy of VIGOR; empty for the embedded city. use_recorded: whether a record that
     came with the project will do. A local run counts only if it saw the same data and settings.
-    report: called with (step, steps, text) while training.
+    report: called with (step, steps, text) while training, in the main process.
     """
     recipe, profile = get_recipe(recipe), get_profile(profile)
+    processes.join()
     name = run_name(recipe, profile, protocol, seed)
     folder = home() / "runs" / profile.name / name
-    if (found := _local(folder, recipe, profile, protocol, seed, data_root)) is not None:
-        return found
-    if use_recorded and not data_root:
-        if (found := _recorded(name, recipe, profile, protocol, seed)) is not None:
-            return found
-    root = data_folder(profile.name, data_root)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock", timeout=-1) if _is_main() else _nothing():
-        if (found := _local(folder, recipe, profile, protocol, seed, data_root)) is not None:
-            return found  # another process trained it while this one waited
-        record = _train(recipe, profile, protocol, seed, root, folder, progress, report)
-    return Run(recipe, profile, protocol, seed, record, FRESH, folder)
+
+    def local() -> Found | None:
+        return _local(folder, profile, data_root)
+
+    def there() -> Found | None:
+        return local() or (_recorded(name, profile) if use_recorded and not data_root else None)
+
+    found = processes.from_main(there)
+    if found is None:
+        root = processes.main_first(lambda: data_folder(profile.name, data_root))
+        folder.mkdir(parents=True, exist_ok=True)
+        with processes.locked(folder / "lock"):
+            found = processes.from_main(local)  # somebody else's, while this one waited
+            if found is None:
+                record = _train(recipe, profile, protocol, seed, root, folder, progress, report)
+                found = record, FRESH, folder
+    return Run(recipe, profile, protocol, seed, *found)
 
 
 def run_name(recipe: Recipe, profile: Profile, protocol: str, seed: int) -> str:
@@ -162,33 +178,27 @@ def keep(run: Run, weights: bool = False) -> Path:
 
 # -- finding ---------------------------------------------------------------------------------
 
+Found = tuple[dict[str, Any], str, Path | None]
+"""Record, provenance and folder of a run."""
 
-def _local(
-    folder: Path,
-    recipe: Recipe,
-    profile: Profile,
-    protocol: str,
-    seed: int,
-    data_root: str | Path,
-) -> Run | None:
+
+def _local(folder: Path, profile: Profile, data_root: str | Path) -> Found | None:
     record = _read_record(folder / "record.json")
     if record is None:
         return None
     root = Path(data_root) if data_root else home() / "data" / profile.name
     if root.exists() and record["data"] != fingerprint(root):
         return None
-    return Run(recipe, profile, protocol, seed, record, LOCAL, folder)
+    return record, LOCAL, folder
 
 
-def _recorded(name: str, recipe: Recipe, profile: Profile, protocol: str, seed: int) -> Run | None:
+def _recorded(name: str, profile: Profile) -> Found | None:
     file = home() / "results" / profile.name / f"{name}.json"
     record = _read_record(file)
     if record is None:
         return None
     folder = file.with_suffix("")
-    return Run(
-        recipe, profile, protocol, seed, record, RECORDED, folder if folder.is_dir() else None
-    )
+    return record, RECORDED, folder if folder.is_dir() else None
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
@@ -229,19 +239,22 @@ class Photographs:
 def photographs(
     root: Path, profile: Profile, protocol: Protocol, subset: str, progress: bool = True
 ) -> Photographs:
-    """Open a subset; small profiles decode it once into ``<root>/.pixels``."""
+    """Open a subset; small profiles decode it once into ``<root>/.pixels``, others read what
+    ``python -m data_prep.cache`` has stored there, else the originals."""
     data = Vigor(root, protocol, subset, labels=profile.labels)  # type: ignore[arg-type]
-    cache = root / ".pixels" if profile.in_memory else None
-    pixels = [
-        Pixels(places.paths(), *size, cache=cache)
-        for places, size in (
-            (data.queries, profile.panorama_px),
-            (data.tiles, profile.tile_px),
-        )
-    ]
-    for images in pixels:
+
+    def pixels(paths: list[Path], size: tuple[int, int]) -> Pixels:
+        if not profile.in_memory:
+            return Pixels(paths, *size, stored=image_cache.find(paths, *size))
+        images = Pixels(paths, *size, cache=root / ".pixels")
         images.prepare(progress)
-    return Photographs(data, *pixels)
+        return images
+
+    return Photographs(
+        data,
+        pixels(data.queries.paths(), profile.panorama_px),
+        pixels(data.tiles.paths(), profile.tile_px),
+    )
 
 
 def _train(
@@ -254,9 +267,58 @@ def _train(
     progress: bool,
     report: Callable[[int, int, str], None] | None,
 ) -> dict[str, Any]:
+    """Train, evaluate and store a run. Returns its record, once it is stored."""
     started = time.perf_counter()
-    train = photographs(root, profile, protocol, "train", progress)
-    test = photographs(root, profile, protocol, "test", progress)
+    train, test = processes.main_first(
+        lambda: [
+            photographs(root, profile, protocol, subset, progress and processes.is_main())
+            for subset in ("train", "test")
+        ]
+    )
+    network, history = _learn(recipe, profile, seed, train, test, folder, progress, report)
+    trained = time.perf_counter()
+    metrics, curves, arrays = evaluate(network, test, profile, progress)
+    seconds = {
+        "training": round(trained - started, 1),
+        "evaluation": round(time.perf_counter() - trained, 1),
+    }
+
+    def write() -> dict[str, Any]:
+        record = {
+            "format": FORMAT,
+            "name": folder.name,
+            "recipe": as_dict(recipe),
+            "profile": as_dict(profile),
+            "protocol": protocol,
+            "seed": seed,
+            "data": fingerprint(root),
+            "pixels": [images.source for images in (train.panoramas, train.tiles)],
+            "queries": len(test.data),
+            "tiles": len(test.data.tiles),
+            "training_queries": len(train.data),
+            "metrics": metrics,
+            "curves": curves,
+            "history": {"losses": history.losses, "watched": history.watched},
+            "seconds": seconds,
+            "made": provenance_of_now(profile),
+        }
+        _store(folder, network, arrays, record)
+        return record
+
+    return processes.from_main(write)
+
+
+def _learn(
+    recipe: Recipe,
+    profile: Profile,
+    seed: int,
+    train: Photographs,
+    test: Photographs,
+    folder: Path,
+    progress: bool,
+    report: Callable[[int, int, str], None] | None,
+) -> tuple[model.CrossViewNet, Progress]:
+    """A fresh network and what it went through; test queries are only watched."""
     torch.manual_seed(seed)
     network = model.build(recipe, profile)
     trainer = Trainer(
@@ -272,33 +334,7 @@ def _train(
         report=report,
         progress=progress,
     )
-    history = trainer.train()
-    trained = time.perf_counter()
-    if not _is_main():
-        return {}
-    metrics, curves, arrays = evaluate(network, test, profile, progress)
-    record = {
-        "format": FORMAT,
-        "name": folder.name,
-        "recipe": as_dict(recipe),
-        "profile": as_dict(profile),
-        "protocol": protocol,
-        "seed": seed,
-        "data": fingerprint(root),
-        "queries": len(test.data),
-        "tiles": len(test.data.tiles),
-        "training_queries": len(train.data),
-        "metrics": metrics,
-        "curves": curves,
-        "history": {"losses": history.losses, "watched": history.watched},
-        "seconds": {
-            "training": round(trained - started, 1),
-            "evaluation": round(time.perf_counter() - trained, 1),
-        },
-        "made": provenance_of_now(profile),
-    }
-    _store(folder, network, arrays, record)
-    return record
+    return network, trainer.train()
 
 
 def _store(
@@ -325,15 +361,30 @@ def _store(
 def evaluate(
     network: model.CrossViewNet, test: Photographs, profile: Profile, progress: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, NDArray[Any]]]:
-    """All of the paper's measurements on a test set: metrics, curves for figures, arrays a query."""
+    """All of the paper's measurements on a test set: metrics, curves for figures, arrays a query.
+
+    Several processes share the work; all must make the call and all get the whole.
+    """
     ground, satellite = describe_both(network, test, profile, progress=progress)
     data = test.data
-    ranking = retrieval.ranks(ground.values, satellite.values, data.references, k=50)
+    ranking = _shared_ranks(ground.values, satellite.values, data.references)
     best = ranking.top[:, 0]
     offsets = np.zeros((len(data), 2))
     if network.offset is not None:
         offsets = predict_offsets(network, ground, satellite, best) * HALF_TILE_PX
     return evaluation.measurements(data, ranking, offsets)
+
+
+def _shared_ranks(
+    ground: torch.Tensor, satellite: torch.Tensor, references: NDArray[np.int64]
+) -> retrieval.Ranking:
+    """Each process ranks its stretch of the queries; ranks are exact wherever these are cut."""
+    mine = processes.share(len(references))
+    part = retrieval.ranks(ground[mine], satellite, references[mine], k=50)
+    parts = [vars(each) for each in processes.everyones(part)]
+    return retrieval.Ranking(
+        **{name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    )
 
 
 def describe_both(
@@ -345,8 +396,10 @@ def describe_both(
     progress: bool = True,
 ) -> tuple[Descriptors, Descriptors]:
     """Descriptors of the queries and of the gallery (or of chosen ones)."""
-    device = next(network.parameters()).device
-    options: dict[str, Any] = {"device": device, "precision": mixed_precision(profile.precision)}
+    options: dict[str, Any] = {
+        "device": next(network.parameters()).device,
+        "precision": mixed_precision(profile.precision),
+    }
     was_training = network.training
     network.eval()
     ground = describe(
@@ -392,7 +445,7 @@ def provenance_of_now(profile: Profile) -> dict[str, Any]:
         "versions": {name: version(name) for name in packages},
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name(),
         "threads": torch.get_num_threads(),
-        "processes": _processes(),
+        "processes": processes.count(),
         "precision": mixed_precision(profile.precision),
     }
 
@@ -419,20 +472,3 @@ def _cpu_name() -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _processes() -> int:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if ready else 1
-
-
-def _is_main() -> bool:
-    import os
-
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()

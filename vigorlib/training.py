@@ -5,7 +5,9 @@ generator state: the step it was written at says which batch comes next.
 
 With several processes (``accelerate launch -m vigorlib train ...``) each computes the descriptors
 of its slice of the batch, all are gathered with their gradients, and every process computes the
-loss of the whole global batch: the negatives are those of one process with the same batch.
+loss of the whole global batch: the negatives, and the statistics of batch normalisation, are those
+of one process with the same batch. The main process keeps the mining pool, with everyone's
+descriptors, and tells the others what it finds hard; it alone writes checkpoints.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,13 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed.nn.functional
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
-from vigorlib import losses
+from vigorlib import losses, processes
 from vigorlib.dataset import Vigor
 from vigorlib.device import out_of_memory_explained
 from vigorlib.files import write_atomically
@@ -36,6 +36,7 @@ from vigorlib.geometry import HALF_TILE_PX, tile_iou
 from vigorlib.images import Pixels
 from vigorlib.mining import Indices, OverlapFreeBatches, Pool
 from vigorlib.model import CrossViewNet
+from vigorlib.processes import gathered
 from vigorlib.recipes import Profile, Recipe
 
 log = logging.getLogger(__name__)
@@ -129,15 +130,6 @@ class PairLoss(nn.Module):
         return total, parts, (ground.detach(), positive.detach())
 
 
-def gathered(local: Tensor) -> Tensor:
-    """Rows of all processes, in order, differentiable; (b, D) -> (b * processes, D)."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return local
-    with warnings.catch_warnings():  # its successor exists in the newest torch only
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.cat(torch.distributed.nn.functional.all_gather(local.contiguous()))
-
-
 # -- batches ---------------------------------------------------------------------------------
 
 
@@ -201,8 +193,9 @@ class Progress:
 class Trainer:
     """Trains a network on a data set by a recipe at the size of a profile.
 
-    folder: where checkpoints go (None: none). watch: called with the network after each epoch, its
-    numbers are kept in the history. report: called with (step, steps, text) now and then.
+    folder: where checkpoints go (None: none). watch: called with the network after each epoch, in
+    every process; its numbers are kept in the history. report: called with (step, steps, text) now
+    and then, in the main process.
     """
 
     def __init__(
@@ -221,8 +214,9 @@ class Trainer:
     ) -> None:
         from accelerate import Accelerator
 
+        device = processes.join()
         self.accelerator = Accelerator(
-            cpu=not torch.accelerator.is_available(),  # else it overlooks processes on the CPU
+            cpu=device.type == "cpu",
             mixed_precision=mixed_precision(profile.precision),
         )
         self.data, self.panoramas, self.tiles = data, panoramas, tiles
@@ -237,14 +231,19 @@ class Trainer:
             )
         self.total = self.steps_per_epoch * sum(stage.epochs for stage in self.stages)
         self.window = max(self.total // 200, 1)  # steps a logged entry sums up
-        self.network = network.to(self.accelerator.device).to(memory_format=torch.channels_last)
+        processes.share_batch_norm(network, device)
+        self.network = network.to(device).to(memory_format=torch.channels_last)
         if profile.compile:
             for branch in (network.ground, network.satellite):
                 branch.compile()  # in place: names of weights stay
         # prepared, so that float16's scaled gradients are scaled back and overflows skipped
         self.optimizer = self.accelerator.prepare_optimizer(_optimizer(network, profile))
         self.sampler = OverlapFreeBatches(data.references)
-        self.pool = Pool(len(data), len(data.tiles), network.dimension) if recipe.mining else None
+        self.pool = (
+            Pool(len(data), len(data.tiles), network.dimension)
+            if recipe.mining and processes.is_main()
+            else None
+        )
         self.hard: Indices | None = None
         self.state = Progress()
         self._modules: dict[str, nn.Module] = {}
@@ -292,9 +291,7 @@ class Trainer:
             if self.state.step % self.profile.checkpoint_steps == 0 and not last:
                 self._save()
         if self.watch is not None:
-            if self.accelerator.is_main_process:
-                self.state.watched.append({"step": self.state.step, **self.watch(self.network)})
-            self.accelerator.wait_for_everyone()
+            self.state.watched.append({"step": self.state.step, **self.watch(self.network)})
         self._save()
 
     def _train_step(self, module: nn.Module, batch: dict[str, Tensor], queries: Indices) -> None:
@@ -316,33 +313,36 @@ class Trainer:
     def _draw(self, stage: Stage, epoch: int, refresh: bool) -> EpochBatches:
         """The batches of an epoch, the same whenever and wherever it is drawn."""
         rng = np.random.default_rng([self.seed, epoch])
-        mining = self.pool is not None and epoch >= self.profile.mining_from_epoch
-        if self.pool is not None and mining and refresh:
-            self.hard = self.pool.hardest(
-                self.data.references,
-                self.sampler.positive_tiles,
-                self.profile.pool_hard,
-                np.random.default_rng([self.seed, epoch, 1]),
-                self.profile.pool_tiles,
-                self.accelerator.device,
-            )
+        mining = self.recipe.mining and epoch >= self.profile.mining_from_epoch
+        if mining and refresh:
+            self.hard = processes.from_main(partial(self._hardest, epoch))
         hard = self.hard if mining else None
         queries = self.sampler.epoch(self.steps_per_epoch, stage.batch, rng, hard)
         semi = rng.integers(1, 4, queries.shape) if stage.iou_weight else None
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        if stage.batch % processes:
+        index, count = self.accelerator.process_index, self.accelerator.num_processes
+        if stage.batch % count:
             raise ValueError(
-                f"a batch of {stage.batch} pairs cannot be shared by {processes} processes: "
+                f"a batch of {stage.batch} pairs cannot be shared by {count} processes: "
                 "expected a multiple (set the profile's batch and hybrid_batch)"
             )
-        return EpochBatches(self.data, self.panoramas, self.tiles, queries, semi, rank, processes)
+        return EpochBatches(self.data, self.panoramas, self.tiles, queries, semi, index, count)
+
+    def _hardest(self, epoch: int) -> Indices:
+        assert self.pool is not None  # the main process has it
+        return self.pool.hardest(
+            self.data.references,
+            self.sampler.positive_tiles,
+            self.profile.pool_hard,
+            np.random.default_rng([self.seed, epoch, 1]),
+            self.profile.pool_tiles,
+            self.accelerator.device,
+        )
 
     def _loader(self, batches: EpochBatches, done: int) -> DataLoader[dict[str, Tensor]]:
-        workers = 0 if self.panoramas.file is not None else 4
         return DataLoader(
             Subset(batches, range(done, len(batches))),
             batch_size=None,
-            num_workers=workers,
+            num_workers=self.panoramas.workers,
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
@@ -382,42 +382,54 @@ class Trainer:
     def _save(self) -> None:
         if self.folder is None or not self.accelerator.is_main_process:
             return
+        scaler = self.accelerator.scaler
         values: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else {},
             "step": self.state.step,
             "sums": self.state.sums,
             "history": json.dumps([self.state.losses, self.state.watched]),
             "pool": self.pool.state_dict() if self.pool else {},
             "hard": torch.from_numpy(self.hard) if self.hard is not None else torch.empty(0),
         }
-        if self.accelerator.scaler is not None:
-            values["scaler"] = self.accelerator.scaler.state_dict()
         newest = self.folder / "checkpoint.pt"
         if newest.exists():
             newest.replace(self.folder / "checkpoint.previous.pt")
         write_atomically(newest, partial(torch.save, values))
 
     def _resume(self) -> None:
+        """Go on where the newest whole checkpoint was written, all processes at the same one."""
+        found = self._newest_checkpoint() if processes.is_main() else None
+        path = processes.from_main(lambda: found[0] if found else None)
+        if path is None:
+            return
+        values = found[1] if found else _read_checkpoint(path)
+        self.network.load_state_dict(values["network"])
+        self.optimizer.load_state_dict(values["optimizer"])
+        if self.accelerator.scaler and values["scaler"]:
+            self.accelerator.scaler.load_state_dict(values["scaler"])
+        self.state.step, self.state.sums = values["step"], values["sums"]
+        self.state.losses, self.state.watched = json.loads(values["history"])
+        if self.pool is not None:
+            self.pool.load_state_dict(values["pool"])
+        self.hard = values["hard"].numpy() if len(values["hard"]) else None
+
+    def _newest_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint that can be read, and what is in it."""
         for name in ("checkpoint.pt", "checkpoint.previous.pt"):
             path = self.folder / name if self.folder else None
             if path is None or not path.exists():
                 continue
             try:
-                values = torch.load(path, weights_only=True, map_location="cpu")
+                return path, _read_checkpoint(path)
             except Exception as error:
                 log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
-                continue
-            self.network.load_state_dict(values["network"])
-            self.optimizer.load_state_dict(values["optimizer"])
-            if self.accelerator.scaler is not None and "scaler" in values:
-                self.accelerator.scaler.load_state_dict(values["scaler"])
-            self.state.step, self.state.sums = values["step"], values["sums"]
-            self.state.losses, self.state.watched = json.loads(values["history"])
-            if self.pool is not None:
-                self.pool.load_state_dict(values["pool"])
-            self.hard = values["hard"].numpy() if len(values["hard"]) else None
-            return
+        return None
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def _optimizer(network: nn.Module, profile: Profile) -> torch.optim.Optimizer:

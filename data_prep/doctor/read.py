@@ -16,8 +16,8 @@ from vigorlib.dataset import (
     FIELDS,
     LABEL_FOLDERS,
     label_file,
-    read_lines,
     panorama_latlon,
+    read_lines,
     tile_latlon,
 )
 from vigorlib.geometry import CITIES
@@ -73,7 +73,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The corrected or the original labels of a city, as far as they are there."""
+    """The labels of one system of a city, as far as they are there."""
 
     labels: str
     tiles: Tiles
@@ -129,8 +129,8 @@ def read_labels(root: Path, city: str, labels_only: bool, found: Findings) -> li
         found.add(absent, city, without)
         if read := _read_set(root, city, labels, files[labels], found):
             sets.append(read)
-    if len(sets) == 2:
-        differing = set(sets[0].tiles.names) ^ set(sets[1].tiles.names)
+    for other in sets[1:]:
+        differing = set(sets[0].tiles.names) ^ set(other.tiles.names)
         found.add(f.LISTS_DIFFER, city, sorted(differing))
     return sets
 

@@ -12,6 +12,7 @@ from vigorlib.figures.geometry_plots import (
     pair,
     query_and_tiles,
 )
+from vigorlib.figures.label_plots import difference_fields, jumping_dot, resolutions, strips
 from vigorlib.figures.result_plots import (
     compare_curves,
     error_histogram,
@@ -35,11 +36,13 @@ __all__ = [
     "balance_bars",
     "compare_curves",
     "coverage",
+    "difference_fields",
     "error_histogram",
     "four_tile_cover",
     "iou_histograms",
     "iou_loss_curve",
     "iou_surface",
+    "jumping_dot",
     "metre_curves",
     "mosaic",
     "network_diagram",
@@ -50,8 +53,10 @@ __all__ = [
     "position_maps",
     "query_and_tiles",
     "recall_curves",
+    "resolutions",
     "share_bars",
     "sign_slip",
+    "strips",
     "training_curves",
     "triplet_curves",
 ]
