@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from vigorlib.image_cache import CachedImages
 
 
+LOADER_PROCESSES = 8
+"""How many processes decode photographs beside a network, where there are as many cores."""
+
+
 class ImageError(ValueError):
     """A photograph is missing, truncated or no image at all."""
 
@@ -100,7 +104,7 @@ class Pixels:
     @property
     def workers(self) -> int:
         """Processes that a loader of these should have: none where nothing is decoded."""
-        return 0 if self.file is not None else min(4, os.cpu_count() or 1)
+        return 0 if self.file is not None else min(LOADER_PROCESSES, os.cpu_count() or 1)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         if self.stored is not None:

@@ -17,10 +17,10 @@ import torch
 from vigorlib import cost, footprint
 from vigorlib import device as devices
 from vigorlib.dataset import Protocol, Vigor
+from vigorlib.images import LOADER_PROCESSES
 from vigorlib.recipes import Profile, Recipe
 from vigorlib.training import Stage, mixed_precision, stages
 
-LOADER_PROCESSES = 4
 DECODE_S = (0.035, 0.017)
 """Core-seconds to decode and resize a 2048x1024 JPEG and a 640x640 PNG (AMD EPYC of 2021)."""
 

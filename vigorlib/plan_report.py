@@ -9,7 +9,8 @@ from rich.table import Table
 
 from vigorlib.cost import Measured
 from vigorlib.device import gigabytes
-from vigorlib.plan import GPUS, LOADER_PROCESSES, Plan
+from vigorlib.images import LOADER_PROCESSES
+from vigorlib.plan import GPUS, Plan
 
 
 def tables(plan: Plan, tflops: float, utilisation: float) -> Iterator[Table | str]:
