@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -45,6 +46,10 @@ def train(
         for area in (protocol or (PROTOCOLS if chapters else PROTOCOLS[:1]))
         for name in dict.fromkeys(names)
     ]
+    if jobs > 1 and "LOCAL_RANK" in os.environ:
+        raise typer.BadParameter(
+            f"--jobs {jobs} under a launcher: expected 1, its processes train each run together"
+        )
     if jobs > 1:
         train_all(wanted, data_root, jobs)
         return

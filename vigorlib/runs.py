@@ -127,8 +127,8 @@ def load_or_train(
         with processes.locked(folder / "lock"):
             found = processes.from_main(local)  # somebody else's, while this one waited
             if found is None:
-                record = _train(recipe, profile, protocol, seed, root, folder, progress, report)
-                found = record, FRESH, folder
+                plan = _Plan(recipe, profile, protocol, seed, root, folder, progress)
+                found = _train(plan, report), FRESH, folder
     return Run(recipe, profile, protocol, seed, *found)
 
 
@@ -247,84 +247,95 @@ def photographs(
     )
 
 
-def _train(
-    recipe: Recipe,
-    profile: Profile,
-    protocol: Protocol,
-    seed: int,
-    root: Path,
-    folder: Path,
-    progress: bool,
-    report: Callable[[int, int, str], None] | None,
-) -> dict[str, Any]:
-    """Train, evaluate and store a run. Returns its record, once it is stored."""
+@dataclass(frozen=True)
+class _Plan:
+    """What is trained, on which data, into which folder."""
+
+    recipe: Recipe
+    profile: Profile
+    protocol: Protocol
+    seed: int
+    root: Path
+    folder: Path
+    progress: bool
+
+
+def _train(plan: _Plan, report: Callable[[int, int, str], None] | None) -> dict[str, Any]:
+    """Train, evaluate and store a run. Returns its record once it is stored."""
     started = time.perf_counter()
-    train, test = processes.main_first(
-        lambda: [
-            photographs(root, profile, protocol, subset, progress and processes.is_main())
-            for subset in ("train", "test")
-        ]
-    )
-    network, history = _learn(recipe, profile, seed, train, test, folder, progress, report)
+    train, test = processes.main_first(lambda: _both_subsets(plan))
+    network, history = _learn(plan, train, test, report)
     trained = time.perf_counter()
-    metrics, curves, arrays = evaluate(network, test, profile, progress)
-    seconds = {
-        "training": round(trained - started, 1),
-        "evaluation": round(time.perf_counter() - trained, 1),
+    metrics, curves, arrays = evaluate(network, test, plan.profile, plan.progress)
+    results = {
+        "metrics": metrics,
+        "curves": curves,
+        "history": {"losses": history.losses, "watched": history.watched},
+        "seconds": {
+            "training": round(trained - started, 1),
+            "evaluation": round(time.perf_counter() - trained, 1),
+        },
     }
 
     def write() -> dict[str, Any]:
-        record = {
-            "format": FORMAT,
-            "name": folder.name,
-            "recipe": as_dict(recipe),
-            "profile": as_dict(profile),
-            "protocol": protocol,
-            "seed": seed,
-            "data": fingerprint(root),
-            "pixels": [images.source for images in (train.panoramas, train.tiles)],
-            "queries": len(test.data),
-            "tiles": len(test.data.tiles),
-            "training_queries": len(train.data),
-            "metrics": metrics,
-            "curves": curves,
-            "history": {"losses": history.losses, "watched": history.watched},
-            "seconds": seconds,
-            "made": provenance_of_now(profile),
-        }
-        _store(folder, network, arrays, record)
+        record = _record(plan, train, test, results)
+        _store(plan.folder, network, arrays, record)
         return record
 
     return processes.from_main(write)
 
 
+def _both_subsets(plan: _Plan) -> list[Photographs]:
+    progress = plan.progress and processes.is_main()
+    return [
+        photographs(plan.root, plan.profile, plan.protocol, subset, progress)
+        for subset in ("train", "test")
+    ]
+
+
 def _learn(
-    recipe: Recipe,
-    profile: Profile,
-    seed: int,
+    plan: _Plan,
     train: Photographs,
     test: Photographs,
-    folder: Path,
-    progress: bool,
     report: Callable[[int, int, str], None] | None,
 ) -> tuple[model.CrossViewNet, Progress]:
-    """A fresh network and what it went through; test queries are only watched."""
-    torch.manual_seed(seed)
-    network = model.build(recipe, profile)
+    """A trained network and what it went through. The test queries are only watched."""
+    torch.manual_seed(plan.seed)
+    network = processes.main_first(lambda: model.build(plan.recipe, plan.profile))
     trainer = Trainer(
         network,
         train.data,
         train.panoramas,
         train.tiles,
-        recipe,
-        profile,
-        seed,
-        folder,
-        watch=lambda net: watched_recall(net, test, profile),
+        plan.recipe,
+        plan.profile,
+        plan.seed,
+        plan.folder,
+        watch=lambda net: watched_recall(net, test, plan.profile),
         report=report,
-        progress=progress,
+        progress=plan.progress,
     )
     return network, trainer.train()
+
+
+def _record(
+    plan: _Plan, train: Photographs, test: Photographs, results: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "name": plan.folder.name,
+        "recipe": as_dict(plan.recipe),
+        "profile": as_dict(plan.profile),
+        "protocol": plan.protocol,
+        "seed": plan.seed,
+        "data": fingerprint(plan.root),
+        "pixels": [images.source for images in (train.panoramas, train.tiles)],
+        "queries": len(test.data),
+        "tiles": len(test.data.tiles),
+        "training_queries": len(train.data),
+        **results,
+        "made": provenance_of_now(plan.profile),
+    }
 
 
 def _store(
