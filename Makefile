@@ -1,7 +1,8 @@
 # One command for each use of the book. `make help` lists them.
 PROFILE ?= mini
 DATA_ROOT ?=
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# runs side by side: one a core, but one at a time where they share a GPU
+JOBS ?= $(if $(filter full%,$(PROFILE)),1,$(shell nproc 2>/dev/null || echo 2))
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
@@ -23,7 +24,7 @@ $(BIN)/.made: pyproject.toml
 env: $(BIN)/.made ## the environment in .venv, from pyproject.toml
 
 city: env ## the embedded city of PROFILE in data/
-	@if [ "$(PROFILE)" != full ]; then $(BIN)/python -m data_prep.city --size $(PROFILE); fi
+	@case "$(PROFILE)" in full*) ;; *) $(BIN)/python -m data_prep.city --size $(PROFILE) ;; esac
 
 train: city ## every run that the chapters show, in runs/
 	$(BIN)/python -m vigorlib train --chapters --profile $(PROFILE) --data-root "$(DATA_ROOT)" --jobs $(JOBS)

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -83,6 +84,7 @@ def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".running.ipynb")
+    _use_own_ipython_profile()
     try:
         papermill.execute_notebook(
             str(source), str(partial), parameters, kernel_name="python3", cwd=str(BOOK),
@@ -100,10 +102,20 @@ def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode
         "parameters": parameters,
         "sources": source_hash(notebook, parameters),
         "records": records_hash(parameters["profile"]) if "profile" in values else "",
+        "real_labels": uses_real_labels(notebook),
     }
     nbformat.write(notebook, partial)
     partial.replace(target)
     return notebook
+
+
+def _use_own_ipython_profile() -> None:
+    """Kernels of chapters read no start-up files of yours and do not warn of their local sockets."""
+    folder = ROOT / "build" / "ipython"
+    config = folder / "profile_default" / "ipython_kernel_config.py"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text("c = get_config()\nc.IPKernelApp.log_level = 40\n", encoding="utf-8")
+    os.environ["IPYTHONDIR"] = str(folder)
 
 
 def _require_whole(name: str, file: Path) -> None:
@@ -190,14 +202,22 @@ def records_hash(profile: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def is_fresh(file: Path, parameters: dict[str, Any], records: bool = True) -> bool:
+def uses_real_labels(notebook: NotebookNode) -> bool:
+    """Whether a chapter that can show VIGOR's own label files has them here."""
+    asks = any("VIGOR_LABELS" in cell.source for cell in notebook.cells)
+    return asks and bool(os.environ.get("VIGOR_LABELS"))
+
+
+def is_fresh(file: Path, parameters: dict[str, Any]) -> bool:
     """Whether an executed chapter is what running it again would give."""
     if not file.exists():
         return False
     notebook = nbformat.read(file, as_version=4)
     stamp = notebook.metadata.get("reproduced", {})
-    return stamp.get("sources") == source_hash(notebook, parameters) and (
-        not records or stamp.get("records") == records_hash(parameters["profile"])
+    return (
+        stamp.get("sources") == source_hash(notebook, parameters)
+        and stamp.get("real_labels") == uses_real_labels(notebook)
+        and stamp.get("records") == records_hash(parameters["profile"])
     )
 
 

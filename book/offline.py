@@ -26,9 +26,10 @@ def copy_mathjax(app: Any, error: Exception | None) -> None:
 
 
 def silence_thebe(app: Any) -> None:
-    """Unhook what sphinx-thebe does to each page."""
+    """Unhook what sphinx-thebe does to each page, and its style sheet, which it then would not copy."""
     for listeners in app.events.listeners.values():
         listeners[:] = [x for x in listeners if not x.handler.__module__.startswith("sphinx_thebe")]
+    app.registry.css_files[:] = [css for css in app.registry.css_files if "thebe" not in css[0]]
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -115,6 +115,16 @@ def test_running_twice_gives_the_same_bytes(small_book, tmp_path):
     assert "0x…" in first.read_text()
 
 
+def test_a_chapter_of_real_labels_is_not_that_of_the_citys(small_book, tmp_path, monkeypatch):
+    write_chapter(small_book, "import os; os.environ.get('VIGOR_LABELS')")
+    monkeypatch.setenv("VIGOR_LABELS", "somewhere")
+    target = tmp_path / "out.ipynb"
+    chapters.execute("one", target, SMOKE)
+    assert chapters.is_fresh(target, SMOKE)
+    monkeypatch.delenv("VIGOR_LABELS")
+    assert not chapters.is_fresh(target, SMOKE)
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -229,3 +229,18 @@ def test_many_queries_are_drawn_in_pieces_and_as_often_as_asked():
     assert sum(rows for rows, _ in pieces) == 50
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 / math.sqrt(200_001), rel=0.4)
+
+
+def test_a_paired_difference_is_sharper_than_two_intervals():
+    """Two methods that fail on the same hard queries differ by more than chance."""
+    rng = np.random.default_rng(1)
+    worse = rng.random(500) < 0.3
+    better = worse | (rng.random(500) < 0.05)
+    difference, low, high = evaluation.paired_difference(better, worse)
+    assert difference == pytest.approx(better.mean() - worse.mean())
+    assert 0 < low < difference < high
+    wide = evaluation.bootstrap_interval(better.astype(float))
+    assert high - low < (wide[1] - wide[0])
+    assert evaluation.paired_difference(worse, better)[0] == -difference
+    with pytest.raises(ValueError, match="the same queries"):
+        evaluation.paired_difference(better, worse[:-1])

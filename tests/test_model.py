@@ -46,7 +46,7 @@ def test_safa_has_the_shapes_of_the_original():
     safa = model.SAFA(10, 20)
     assert safa.w1.shape == (200, 100, 8) and safa.b1.shape == (1, 100, 8)
     assert safa.w2.shape == (100, 200, 8) and safa.b2.shape == (1, 200, 8)
-    assert safa.w1.abs().max() <= 0.01 and float(safa.w1.std()) == pytest.approx(0.0044, rel=0.05)
+    assert safa.w1.abs().max() <= 0.01 and safa.w1.std().item() == pytest.approx(0.0044, rel=0.05)
     assert (safa.b1 == 0.1).all() and (safa.b2 == 0.1).all()
 
 
@@ -202,3 +202,16 @@ def test_unreachable_weights_are_explained(monkeypatch):
         model.backbone("resnet18", pretrained=True)
     with pytest.raises(ValueError, match="no ImageNet weights for 'vgg16-narrow'"):
         model.backbone("vgg16-narrow", pretrained=True)
+
+
+def test_position_weights_of_images_are_those_the_descriptor_is_made_with():
+    profile = dataclasses.replace(PROFILES["smoke"], pool=True)
+    branch = model.build("safa", profile).ground.eval()
+    images = torch.randint(0, 255, (2, 3, *profile.panorama_px)).float()
+    weights = branch.position_weights(images)
+    pooled = branch.pooled(branch.features(images))
+    assert weights.shape[2:] == pooled.shape[2:]
+    descriptor = torch.einsum("bchw,bdhw->bdc", pooled, weights).flatten(1)
+    torch.testing.assert_close(descriptor, branch(images))
+    with pytest.raises(ValueError, match="GlobalAverage: expected SAFA"):
+        model.build("siamese", profile).ground.position_weights(images)

@@ -53,6 +53,16 @@ def test_the_stored_network_gives_the_recorded_metrics(trained, city_root):
     assert (arrays["rank"] == run.arrays()["rank"]).all()
 
 
+def test_answers_that_were_not_kept_are_found_again(trained, city_root, tmp_path):
+    _, run = trained
+    weights_only = tmp_path / "weights"
+    weights_only.mkdir()
+    shutil.copy(run.folder / "network.safetensors", weights_only)
+    bare = dataclasses.replace(run, folder=weights_only)
+    again, stored = bare.answers(city_root), run.answers(city_root)
+    assert (again["rank"] == stored["rank"]).all() and again.keys() == stored.keys()
+
+
 def test_a_finished_run_keeps_no_checkpoint(trained):
     _, run = trained
     names = {file.name for file in run.folder.iterdir()}
@@ -152,3 +162,19 @@ def test_unknown_recipe_and_profile_name_the_known_ones():
         runs.load_or_train("nonsense")
     with pytest.raises(ValueError, match="full, mini, smoke"):
         runs.load_or_train("vigor", "huge")
+
+
+def test_the_command_line_says_in_one_line_what_can_be_mended(monkeypatch):
+    from typer.testing import CliRunner
+
+    from vigorlib.__main__ import app
+
+    unknown = CliRunner().invoke(app, ["train", "--recipe", "nonsense"])
+    assert unknown.exit_code == 2 and "expected one of siamese" in unknown.output
+
+    def unavailable(*_, **__):
+        raise model.WeightsUnavailable("fetch them once")
+
+    monkeypatch.setattr(runs, "load_or_train", unavailable)
+    failed = CliRunner().invoke(app, ["train", "--recipe", "safa", "--profile", "full"])
+    assert failed.exit_code == 2 and failed.output.strip() == "fetch them once"

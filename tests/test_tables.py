@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from vigorlib import runs, tables
@@ -46,3 +47,45 @@ def test_measured_tables_are_percentages():
     assert table.loc["SAFA", "top-1"] == "12.5"
     with pytest.raises(KeyError):
         tables.measured({"safa": run_of("safa", runs.LOCAL, 0.1)}, ("nonsense",))
+
+
+def test_methods_of_others_stand_in_a_table_of_their_own():
+    table = tables.other_published("same-area")
+    assert {"TransGeo", "Sample4Geo"} <= set(table.index)
+    assert not set(tables.PUBLISHED_AS.values()) & set(table.index)
+    assert (table["source"] != "").all() and tables.DASH in table.to_numpy()
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """Runs whose answers are given: ranks of 400 queries."""
+    ranks: dict[str, np.ndarray] = {}
+    monkeypatch.setattr(runs.Run, "arrays", lambda run: {"rank": ranks[run.recipe.name]})
+
+    def make(name: str, rank: np.ndarray) -> runs.Run:
+        ranks[name] = rank
+        return run_of(name, runs.LOCAL, float((rank < 1).mean()))
+
+    return make
+
+
+def test_a_difference_inside_its_interval_is_called_none(answered):
+    rank = np.arange(400) % 5
+    safa = answered("safa", rank)
+    same = tables.verdict(answered("vigor", np.roll(rank, 1)), safa)
+    assert same.endswith(": none") and "+0.0 points" in same
+    better = tables.verdict(answered("vigor", np.minimum(rank, rank % 4)), safa)
+    assert "+20.0 points" in better and not better.endswith("none")
+
+
+def test_bare_records_are_compared_by_their_intervals():
+    def record(name: str, low: float, high: float) -> runs.Run:
+        run = run_of(name, runs.RECORDED, low)
+        run.record["metrics"]["intervals"] = {"top1": [low, high]}
+        run.record["name"] = name
+        return run
+
+    apart = tables.verdict(record("vigor", 0.3, 0.4), record("safa", 0.1, 0.2))
+    assert "intervals apart" in apart
+    overlap = tables.verdict(record("vigor", 0.3, 0.4), record("safa", 0.35, 0.5))
+    assert "no difference shown" in overlap

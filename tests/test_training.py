@@ -72,6 +72,26 @@ def test_a_run_learns_and_keeps_its_history(photos):
     assert history.step == 12 * (len(photos.data) // profile.batch)
 
 
+def test_gradients_that_overflow_in_float16_are_skipped(photos, monkeypatch):
+    """float16 needs a GPU; its scaler does not. Scaled by 2^127, the first gradients are infinite."""
+    import accelerate
+
+    class Scaling(accelerate.Accelerator):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+
+    monkeypatch.setattr(accelerate, "Accelerator", Scaling)
+    steep = dataclasses.replace(get_recipe("safa"), alpha=1e4)  # gradients beyond 2
+    run = trainer(photos, steep)
+    before = [p.clone() for p in run.network.parameters()]
+    history = run.train()
+    assert run.accelerator.scaler.get_scale() < 2.0**127  # halved at each step skipped
+    assert all(math.isfinite(entry["loss"]) for entry in history.losses)
+    moved = [not torch.equal(a, b) for a, b in zip(before, run.network.parameters(), strict=True)]
+    assert any(moved) and all(p.isfinite().all() for p in run.network.parameters())
+
+
 @pytest.mark.parametrize("stop_at", [3, 9, 17])
 def test_an_interrupted_run_ends_as_an_undisturbed_one(photos, tmp_path, stop_at):
     profile = dataclasses.replace(SMOKE, epochs={"same-area": (3, 2)}, checkpoint_steps=4)

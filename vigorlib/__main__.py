@@ -1,9 +1,12 @@
-"""The library without a notebook: ``python -m vigorlib train|evaluate|recipes|runs``."""
+"""The library without a notebook: ``python -m vigorlib plan|train|evaluate|recipes|runs``."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,14 +14,30 @@ from rich.table import Table
 
 from vigorlib.recipes import MAIN_ROWS, PROFILES, RECIPES, get_profile, get_recipe
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 console = Console(width=116)  # tables in a log are not cut
 
 CHAPTER_RECIPES = (*reversed(MAIN_ROWS), "vigor-resnet")  # the longest first
 PROTOCOLS = ("same-area", "cross-area")
 
+CHECKPOINT_HELP = "less memory, about a third more time"
 ProfileOption = Annotated[str, typer.Option(help=f"one of {', '.join(PROFILES)}")]
 DataOption = Annotated[str, typer.Option(help="your copy of VIGOR; empty: the embedded city")]
+
+
+@contextmanager
+def _one_message() -> Iterator[None]:
+    """What a person can mend is one line, not a traceback; exit status 2."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        if type(error) is RuntimeError:  # not one of ours: where it comes from matters
+            raise
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()
@@ -30,6 +49,9 @@ def train(
     seed: Annotated[list[int], typer.Option(help="repeat for several")] = [0],  # noqa: B006
     data_root: DataOption = "",
     jobs: Annotated[int, typer.Option(help="runs side by side (not with accelerate)")] = 1,
+    device: Annotated[str, typer.Option(help="cuda: stop with the reason if there is none")] = "",
+    checkpoint_activations: Annotated[bool, typer.Option(help=CHECKPOINT_HELP)] = False,
+    compile: Annotated[bool, typer.Option(help="both branches through torch.compile")] = False,
 ) -> None:
     """Train runs into runs/, reusing and resuming what is there."""
     from vigorlib.grid import Job, train_all
@@ -37,9 +59,19 @@ def train(
     names = [*recipe, *(CHAPTER_RECIPES if chapters else ())]
     if not names:
         raise typer.BadParameter("name a --recipe, or --chapters for all that the book shows")
-    for name in names:
-        get_recipe(name)
-    get_profile(profile)
+    with _one_message():
+        for name in names:
+            get_recipe(name)
+        size = dataclasses.replace(
+            get_profile(profile), checkpoint_activations=checkpoint_activations, compile=compile
+        )
+    if jobs > 1 and size != get_profile(profile):
+        raise typer.BadParameter("--checkpoint-activations and --compile go with --jobs 1")
+    if device:
+        from vigorlib.device import pick
+
+        with _one_message():
+            pick(device)
     wanted = [
         Job(name, profile, area, number)
         for number in seed
@@ -57,17 +89,77 @@ def train(
     from vigorlib.runs import load_or_train
 
     for job in wanted:
-        run = load_or_train(
-            job.recipe,
-            profile,
-            job.seed,
-            job.protocol,  # type: ignore[arg-type]
-            data_root,
-            use_recorded=False,
-        )
+        with _one_message():
+            run = load_or_train(
+                job.recipe,
+                size,
+                job.seed,
+                job.protocol,  # type: ignore[arg-type]
+                data_root,
+                use_recorded=False,
+            )
         if processes.is_main():
             console.print(f"{job}: {run.provenance}, top-1 {run.metrics['top1']:.1%}")
     processes.leave()
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Option(help="what would be trained")] = "vigor",
+    profile: ProfileOption = "full",
+    protocol: str = "same-area",
+    data_root: Annotated[
+        str, typer.Option(help="count its label files; empty: VIGOR's published numbers")
+    ] = "",
+    tflops: Annotated[
+        float, typer.Option(help="your GPU's peak, 10^12/s; an A100's if not given")
+    ] = 312.0,
+    utilisation: Annotated[float, typer.Option(help="share of the peak that is achieved")] = 0.3,
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16, float16; empty: the profile's")
+    ] = "",
+    checkpoint_activations: Annotated[bool, typer.Option(help=CHECKPOINT_HELP)] = False,
+    measure: Annotated[bool, typer.Option(help="run a few real steps on random images")] = False,
+    batch: Annotated[
+        int, typer.Option(help="pairs a measured step; 0: the profile's, or what fits")
+    ] = 0,
+    steps: Annotated[int, typer.Option(help="measured steps, while a minute lasts")] = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda: what measures")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """What a run takes before it starts: images, steps, operations, memory, disk, hours."""
+    import json
+
+    from vigorlib import plan as planning
+    from vigorlib import plan_report
+
+    with _one_message():
+        what = get_recipe(recipe)
+        size = dataclasses.replace(
+            get_profile(profile), checkpoint_activations=checkpoint_activations
+        )
+        if precision:
+            size = dataclasses.replace(size, precision=precision)
+        counted_for = "bfloat16" if size.precision == "auto" else size.precision
+        root = _folder_to_count(profile, data_root)
+        whole = planning.make_plan(what, size, protocol, root, counted_for)  # type: ignore[arg-type]
+        if not as_json:
+            for entry in plan_report.tables(whole, tflops, utilisation):
+                console.print(entry)
+        hours = {"as_given": whole.hours(tflops, utilisation)}
+        value: dict[str, Any] = {**whole.as_dict(), "utilisation": utilisation, "hours": hours}
+        if measure:
+            measured, needed = planning.measure_here(
+                what, size, whole.protocol, batch, steps, device
+            )
+            hours["measured"] = whole.flops / measured.tflops / 1e12 / 3600
+            value |= {"measured": dataclasses.asdict(measured), "planned_bytes": needed}
+            if not as_json:
+                console.print(plan_report.measured_table(whole, measured, needed))
+        elif device != "auto":
+            planning.require_fit(whole, device)
+    if as_json:
+        typer.echo(json.dumps(value, indent=1))
 
 
 @app.command()
@@ -84,9 +176,10 @@ def evaluate(
     from vigorlib.runs import evaluate as measure
     from vigorlib.runs import load_or_train, photographs
 
-    run = load_or_train(recipe, profile, seed, protocol, data_root)  # type: ignore[arg-type]
-    root = data_folder(profile, data_root)
-    test = photographs(root, run.profile, protocol, "test")  # type: ignore[arg-type]
+    with _one_message():
+        run = load_or_train(recipe, profile, seed, protocol, data_root)  # type: ignore[arg-type]
+        root = data_folder(profile, data_root)
+        test = photographs(root, run.profile, protocol, "test")  # type: ignore[arg-type]
     metrics, _, _ = measure(run.network().to(processes.join()), test, run.profile)
     table = Table("measurement", "now", run.provenance)
     for name, value in metrics.items():
@@ -95,6 +188,17 @@ def evaluate(
     if processes.is_main():
         console.print(table)
     processes.leave()
+
+
+def _folder_to_count(profile: str, data_root: str) -> Path | None:
+    """The data root, or the embedded city of the profile if it has been made; nothing is made."""
+    from vigorlib.dataset import data_folder
+    from vigorlib.home import home
+
+    if data_root:
+        return data_folder(profile, data_root)
+    made = home() / "data" / profile
+    return made if made.is_dir() else None
 
 
 @app.command()

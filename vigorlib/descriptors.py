@@ -65,12 +65,11 @@ def describe(
     """
     indices = np.arange(len(pixels)) if indices is None else np.asarray(indices)
     pixels.prepare(progress=bool(progress))
-    workers = 0 if pixels.file is not None else 4
     if not len(indices):
         raise ValueError("no images to describe: expected at least one index")
     chunks = _Chunks(pixels, indices, batch)
     mine = Subset(chunks, processes.dealt(len(chunks)))
-    loader = DataLoader(mine, batch_size=None, num_workers=workers)
+    loader = DataLoader(mine, batch_size=None, num_workers=pixels.workers)
     kind = torch.device(device).type
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     bar = tqdm(loader, desc=progress, unit="batch", disable=not (progress and processes.is_main()))

@@ -155,6 +155,22 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def paired_difference(
+    better: NDArray[np.bool_], worse: NDArray[np.bool_], level: float = 0.95
+) -> tuple[float, float, float]:
+    """Difference of two methods' shares on the same queries, and its bootstrap interval.
+
+    better, worse: (Q,) whether each query succeeded. Returns difference, low, high. Resampling
+    queries, not methods, leaves out what both find hard: sharper than two intervals side by side.
+    """
+    if better.shape != worse.shape or better.ndim != 1:
+        raise ValueError(
+            f"shapes {better.shape} and {worse.shape}: expected (Q,) twice, the same queries"
+        )
+    difference = better.astype(float) - worse.astype(float)
+    return float(difference.mean()), *bootstrap_interval(difference, level=level)
+
+
 # -- helpers ---------------------------------------------------------------------------------
 
 

@@ -97,6 +97,11 @@ class Pixels:
         """Where the pixels come from: ``originals``, or the kind of cache (``jpeg95``, ``raw``)."""
         return self.stored.kind if self.stored is not None else "originals"
 
+    @property
+    def workers(self) -> int:
+        """Processes that a loader of these should have: none where nothing is decoded."""
+        return 0 if self.file is not None else min(4, os.cpu_count() or 1)
+
     def _read(self, index: int) -> NDArray[np.uint8]:
         if self.stored is not None:
             return self.stored[index]

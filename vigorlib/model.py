@@ -11,6 +11,7 @@ model. Descriptors come out L2-normalised from ``forward`` and un-normalised fro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vigorlib.home import home
+from vigorlib.recompute import recomputed
 
 if TYPE_CHECKING:
     from vigorlib.recipes import Profile, Recipe
@@ -34,6 +36,10 @@ class Backbone(nn.Module):
     """(B, 3, H, W) -> (B, channels, H/s, W/s)."""
 
     channels: int
+
+    def segments(self) -> Sequence[nn.Module]:
+        """Parts that, run in turn, are the backbone: the units of activation checkpointing."""
+        return [self]
 
 
 class VGG(Backbone):
@@ -67,6 +73,11 @@ class VGG(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
+
+    def segments(self) -> Sequence[nn.Module]:
+        """The groups of convolutions, each with the pooling after it: what is kept is small."""
+        pools = [i + 1 for i, part in enumerate(self.layers) if isinstance(part, nn.MaxPool2d)]
+        return [self.layers[a:b] for a, b in pairwise([0, *pools, len(self.layers)])]
 
 
 class ResidualBlock(nn.Module):
@@ -206,11 +217,15 @@ def _load_caffe(name: str) -> Backbone:
     return network
 
 
+class WeightsUnavailable(RuntimeError):
+    """ImageNet weights that have to be fetched, and could not be."""
+
+
 def _with_download_advice(name: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except OSError as error:
-        raise RuntimeError(
+        raise WeightsUnavailable(
             f"the ImageNet weights of {name!r} could not be fetched ({error}). Fetch them once on "
             "a machine with network access and copy its torch and Hugging Face caches here, or "
             "train from scratch with pretrained=False"
@@ -334,20 +349,48 @@ class GlobalAverage(nn.Module):
 
 
 class Branch(nn.Module):
-    """One view: normalise, backbone, optional 2x2 max-pool, aggregate. (B, 3, H, W) -> (B, D)."""
+    """One view: normalise, backbone, optional 2x2 max-pool, aggregate. (B, 3, H, W) -> (B, D).
 
-    def __init__(self, normalise: Normalise, network: Backbone, pool: bool) -> None:
+    checkpoint: while training, keep only what enters the backbone's segments for the backward pass
+    and compute the rest again there.
+    """
+
+    def __init__(
+        self, normalise: Normalise, network: Backbone, pool: bool, checkpoint: bool = False
+    ) -> None:
         super().__init__()
         self.normalise, self.backbone, self.pool = normalise, network, pool
+        self.checkpoint = checkpoint
         self.aggregator: nn.Module = nn.Identity()
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map before pooling (conv5_3 for VGG-16): what explanations look at."""
-        return self.backbone(self.normalise(images))
+        images = self.normalise(images)
+        if self.checkpoint and self.training and torch.is_grad_enabled():
+            return recomputed(self.segments(), images)
+        return self.backbone(images)
+
+    def segments(self) -> Sequence[nn.Module]:
+        """What checkpointing recomputes one after the other: a plain module is one segment."""
+        network = self.backbone
+        return network.segments() if isinstance(network, Backbone) else [network]
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """The feature map as the aggregator sees it."""
+        return F.max_pool2d(features, 2) if self.pool else features
 
     def aggregate(self, features: Tensor) -> Tensor:
         """Feature map -> un-normalised descriptor."""
-        return self.aggregator(F.max_pool2d(features, 2) if self.pool else features)
+        return self.aggregator(self.pooled(features))
+
+    def position_weights(self, images: Tensor) -> Tensor:
+        """What SAFA makes of images: (B, 3, H, W) -> (B, heads, h, w), h x w its feature map."""
+        if not isinstance(self.aggregator, SAFA):
+            raise ValueError(
+                f"the aggregator is {type(self.aggregator).__name__}: expected SAFA, the only one "
+                "that weights positions"
+            )
+        return self.aggregator.position_weights(self.pooled(self.features(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.aggregate(self.features(images))
@@ -369,8 +412,8 @@ class OffsetHead(nn.Module):
             nn.Linear(2 * dimension, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 2)
         )
         if rescale:
-            nn.init.zeros_(self.layers[-1].weight)
-            nn.init.zeros_(self.layers[-1].bias)
+            for parameter in self.layers[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, ground: Tensor, satellite: Tensor) -> Tensor:
         if self.rescale:
@@ -433,7 +476,13 @@ def build(
     pretrained = profile.pretrained and imagenet
     pool = profile.pool and recipe.aggregator != "average"  # the original averages conv5_3 itself
     branches = [
-        Branch(Normalise(kind), backbone(name, pretrained, profile.weights), pool) for _ in range(2)
+        Branch(
+            Normalise(kind),
+            backbone(name, pretrained, profile.weights),
+            pool,
+            profile.checkpoint_activations,
+        )
+        for _ in range(2)
     ]
     shapes = [
         _feature_shape(branch, size)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vigorlib import evaluation, image_cache, model, processes, retrieval
+from vigorlib import device, evaluation, image_cache, model, processes, retrieval
 from vigorlib.dataset import Protocol, Vigor, data_folder
 from vigorlib.descriptors import Descriptors, describe, predict_offsets
 from vigorlib.files import write_atomically, write_json
@@ -61,7 +61,7 @@ class Run:
     folder: Path | None
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """Shares in [0, 1] and metres, by name (see :mod:`vigorlib.evaluation`)."""
         return self.record["metrics"]
 
@@ -82,6 +82,16 @@ class Run:
         """Per-query results on the test set: ``rank``, ``top`` (Q, k), ``offset_px``, errors."""
         with np.load(self._file("evaluation.npz")) as stored:
             return dict(stored)
+
+    def answers(self, data_root: str | Path = "") -> dict[str, NDArray[Any]]:
+        """:meth:`arrays` where they are stored, else evaluated again with the stored network."""
+        try:
+            return self.arrays()
+        except FileNotFoundError:
+            network = self.network().to(device.pick())
+            root = data_folder(self.profile.name, data_root)
+            test = photographs(root, self.profile, self.protocol, "test", progress=False)  # type: ignore[arg-type]
+            return evaluate(network, test, self.profile, progress=False)[2]
 
     def _file(self, name: str) -> Path:
         if self.folder is None or not (self.folder / name).exists():
@@ -127,8 +137,8 @@ def load_or_train(
         with processes.locked(folder / "lock"):
             found = processes.from_main(local)  # somebody else's, while this one waited
             if found is None:
-                plan = _Plan(recipe, profile, protocol, seed, root, folder, progress)
-                found = _train(plan, report), FRESH, folder
+                assigned = _Assignment(recipe, profile, protocol, seed, root, folder, progress)
+                found = _train(assigned, report), FRESH, folder
     return Run(recipe, profile, protocol, seed, *found)
 
 
@@ -248,7 +258,7 @@ def photographs(
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Assignment:
     """What is trained, on which data, into which folder."""
 
     recipe: Recipe
@@ -260,13 +270,13 @@ class _Plan:
     progress: bool
 
 
-def _train(plan: _Plan, report: Callable[[int, int, str], None] | None) -> dict[str, Any]:
+def _train(assigned: _Assignment, report: Callable[[int, int, str], None] | None) -> dict[str, Any]:
     """Train, evaluate and store a run. Returns its record once it is stored."""
     started = time.perf_counter()
-    train, test = processes.main_first(lambda: _both_subsets(plan))
-    network, history = _learn(plan, train, test, report)
+    train, test = processes.main_first(lambda: _both_subsets(assigned))
+    network, history = _learn(assigned, train, test, report)
     trained = time.perf_counter()
-    metrics, curves, arrays = evaluate(network, test, plan.profile, plan.progress)
+    metrics, curves, arrays = evaluate(network, test, assigned.profile, assigned.progress)
     results = {
         "metrics": metrics,
         "curves": curves,
@@ -278,63 +288,63 @@ def _train(plan: _Plan, report: Callable[[int, int, str], None] | None) -> dict[
     }
 
     def write() -> dict[str, Any]:
-        record = _record(plan, train, test, results)
-        _store(plan.folder, network, arrays, record)
+        record = _record(assigned, train, test, results)
+        _store(assigned.folder, network, arrays, record)
         return record
 
     return processes.from_main(write)
 
 
-def _both_subsets(plan: _Plan) -> list[Photographs]:
-    progress = plan.progress and processes.is_main()
+def _both_subsets(assigned: _Assignment) -> list[Photographs]:
+    progress = assigned.progress and processes.is_main()
     return [
-        photographs(plan.root, plan.profile, plan.protocol, subset, progress)
+        photographs(assigned.root, assigned.profile, assigned.protocol, subset, progress)
         for subset in ("train", "test")
     ]
 
 
 def _learn(
-    plan: _Plan,
+    assigned: _Assignment,
     train: Photographs,
     test: Photographs,
     report: Callable[[int, int, str], None] | None,
 ) -> tuple[model.CrossViewNet, Progress]:
     """A trained network and what it went through. The test queries are only watched."""
-    torch.manual_seed(plan.seed)
-    network = processes.main_first(lambda: model.build(plan.recipe, plan.profile))
+    torch.manual_seed(assigned.seed)
+    network = processes.main_first(lambda: model.build(assigned.recipe, assigned.profile))
     trainer = Trainer(
         network,
         train.data,
         train.panoramas,
         train.tiles,
-        plan.recipe,
-        plan.profile,
-        plan.seed,
-        plan.folder,
-        watch=lambda net: watched_recall(net, test, plan.profile),
+        assigned.recipe,
+        assigned.profile,
+        assigned.seed,
+        assigned.folder,
+        watch=lambda net: watched_recall(net, test, assigned.profile),
         report=report,
-        progress=plan.progress,
+        progress=assigned.progress,
     )
     return network, trainer.train()
 
 
 def _record(
-    plan: _Plan, train: Photographs, test: Photographs, results: dict[str, Any]
+    assigned: _Assignment, train: Photographs, test: Photographs, results: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "name": plan.folder.name,
-        "recipe": as_dict(plan.recipe),
-        "profile": as_dict(plan.profile),
-        "protocol": plan.protocol,
-        "seed": plan.seed,
-        "data": fingerprint(plan.root),
+        "name": assigned.folder.name,
+        "recipe": as_dict(assigned.recipe),
+        "profile": as_dict(assigned.profile),
+        "protocol": assigned.protocol,
+        "seed": assigned.seed,
+        "data": fingerprint(assigned.root),
         "pixels": [images.source for images in (train.panoramas, train.tiles)],
         "queries": len(test.data),
         "tiles": len(test.data.tiles),
         "training_queries": len(train.data),
         **results,
-        "made": provenance_of_now(plan.profile),
+        "made": provenance_of_now(assigned.profile),
     }
 
 
@@ -397,8 +407,10 @@ def describe_both(
     progress: bool = True,
 ) -> tuple[Descriptors, Descriptors]:
     """Descriptors of the queries and of the gallery (or of chosen ones)."""
-    device = next(network.parameters()).device
-    options: dict[str, Any] = {"device": device, "precision": mixed_precision(profile.precision)}
+    options: dict[str, Any] = {
+        "device": next(network.parameters()).device,
+        "precision": mixed_precision(profile.precision),
+    }
     was_training = network.training
     network.eval()
     ground = describe(

@@ -1,6 +1,6 @@
 """Published, recorded and fresh figures side by side, never mixed.
 
-``paper``: what VIGOR's authors or the report published; a question mark means that the figure was
+``published``: what VIGOR's authors or the report published; a question mark means that the figure was
 recalled and not read. ``recorded``: mean over the seeds that came with the project. ``this run``:
 what ran on this machine. What does not exist is a dash.
 """
@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from vigorlib.evaluation import paired_difference
 from vigorlib.home import home
 from vigorlib.recipes import get_recipe
 from vigorlib.runs import RECORDED, Run, recorded_runs
@@ -40,6 +41,20 @@ MEASURES = {
 def published() -> pd.DataFrame:
     """method, setting, metric, value (percent), source, certainty: one row a published figure."""
     return pd.read_csv(home() / "results" / "paper_results.csv")
+
+
+def other_published(protocol: str) -> pd.DataFrame:
+    """Published figures of methods that are none of our recipes, in percent, with their source."""
+    table = published()
+    ours = set(PUBLISHED_AS.values())
+    chosen = table[~table["method"].isin(ours) & (table["setting"] == protocol)]
+    shown = [
+        f"{value:.1f}" + " ?" * (certainty != "read")
+        for value, certainty in zip(chosen["value"], chosen["certainty"], strict=True)
+    ]
+    chosen = chosen.assign(shown=shown, metric=chosen["metric"].map(MEASURES))
+    wide = chosen.pivot(index=["method", "source"], columns="metric", values="shown").fillna(DASH)
+    return wide.reindex(columns=[m for m in MEASURES.values() if m in wide]).reset_index("source")
 
 
 def paper_cell(recipe: str, protocol: str, measure: str) -> str:
@@ -78,11 +93,11 @@ def measured(runs: Mapping[str, Run], measures: Sequence[str]) -> pd.DataFrame:
 def compared(
     runs: Mapping[str, Run], protocol: str, measures: Sequence[str], profile: str
 ) -> pd.DataFrame:
-    """paper | recorded | this run for each measure, in percent. Rows are methods."""
+    """published | recorded | this run for each measure, in percent. Rows are methods."""
     columns = {}
     for measure in measures:
         label = MEASURES[measure]
-        columns[label, "paper"] = [paper_cell(r, protocol, measure) for r in runs]
+        columns[label, "published"] = [paper_cell(r, protocol, measure) for r in runs]
         columns[label, "recorded"] = [recorded_cell(r, protocol, measure, profile) for r in runs]
         columns[label, "this run"] = [_fresh(run, measure) for run in runs.values()]
     columns["", "provenance"] = [_provenance(run) for run in runs.values()]
@@ -91,10 +106,42 @@ def compared(
     return table
 
 
+def verdict(one: Run, other: Run, measure: str = "top1") -> str:
+    """Whether two runs differ on the same queries; a difference inside its interval is called none.
+
+    measure: top1, top5, hit_rate or within_10m. Without the runs' answers query by query (bare
+    records), their separate intervals are compared, which is blunter.
+    """
+    names = f"{one.title} and {other.title}, {MEASURES[measure]}"
+    try:
+        hits = [SUCCEEDED[measure](run.arrays()) for run in (one, other)]
+    except FileNotFoundError:
+        (low, high), (low2, high2) = (run.metrics["intervals"][measure] for run in (one, other))
+        apart = low > high2 or low2 > high
+        return (
+            f"{names}: intervals {'apart' if apart else 'overlap: no difference shown'} (records)"
+        )
+    difference, low, high = paired_difference(*hits)
+    inside = "" if low > 0 or high < 0 else ": none"
+    return (
+        f"{names}: {100 * difference:+.1f} points, 95 % interval "
+        f"{100 * low:+.1f} to {100 * high:+.1f}{inside}"
+    )
+
+
+SUCCEEDED = {
+    "top1": lambda answers: answers["rank"] < 1,
+    "top5": lambda answers: answers["rank"] < 5,
+    "hit_rate": lambda answers: answers["rank_without_semi_positives"] < 1,
+    "within_10m": lambda answers: answers["error_m"] < 10,
+}
+"""Which queries succeeded, from a run's answers."""
+
+
 def summary(profile: str = "mini") -> str:
     """The README's table in Markdown: published beside recorded, both protocols."""
     measures = ("top1", "hit_rate", "within_10m")
-    head = ["", "protocol", *(f"paper {MEASURES[m]}" for m in measures)]
+    head = ["", "protocol", *(f"published {MEASURES[m]}" for m in measures)]
     head += [f"embedded city {MEASURES[m]}" for m in measures]
     rows = [head, ["---"] * len(head)]
     for protocol in ("same-area", "cross-area"):

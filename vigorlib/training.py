@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from vigorlib import losses, processes
 from vigorlib.dataset import Vigor
+from vigorlib.device import out_of_memory_explained
 from vigorlib.files import write_atomically
 from vigorlib.geometry import HALF_TILE_PX, tile_iou
 from vigorlib.images import Pixels
@@ -232,7 +233,11 @@ class Trainer:
         self.window = max(self.total // 200, 1)  # steps a logged entry sums up
         processes.share_batch_norm(network, device)
         self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.optimizer = _optimizer(network, profile)
+        if profile.compile:
+            for branch in (network.ground, network.satellite):
+                branch.compile()  # in place: names of weights stay
+        # prepared, so that float16's scaled gradients are scaled back and overflows skipped
+        self.optimizer = self.accelerator.prepare_optimizer(_optimizer(network, profile))
         self.sampler = OverlapFreeBatches(data.references)
         self.pool = (
             Pool(len(data), len(data.tiles), network.dimension)
@@ -255,7 +260,10 @@ class Trainer:
             disable=not (self.show_bar and main),
         ) as bar:
             for stage, epoch in self._remaining_epochs():
-                self._train_epoch(stage, epoch, bar)
+                with out_of_memory_explained(
+                    f"the {stage.name} stage, {stage.batch} pairs a step,"
+                ):
+                    self._train_epoch(stage, epoch, bar)
         if self.folder and main:
             self._save()
         return self.state
@@ -331,11 +339,10 @@ class Trainer:
         )
 
     def _loader(self, batches: EpochBatches, done: int) -> DataLoader[dict[str, Tensor]]:
-        workers = 0 if self.panoramas.file is not None else 4
         return DataLoader(
             Subset(batches, range(done, len(batches))),
             batch_size=None,
-            num_workers=workers,
+            num_workers=self.panoramas.workers,
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
@@ -375,9 +382,11 @@ class Trainer:
     def _save(self) -> None:
         if self.folder is None or not self.accelerator.is_main_process:
             return
+        scaler = self.accelerator.scaler
         values: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else {},
             "step": self.state.step,
             "sums": self.state.sums,
             "history": json.dumps([self.state.losses, self.state.watched]),
@@ -398,6 +407,8 @@ class Trainer:
         values = found[1] if found else _read_checkpoint(path)
         self.network.load_state_dict(values["network"])
         self.optimizer.load_state_dict(values["optimizer"])
+        if self.accelerator.scaler and values["scaler"]:
+            self.accelerator.scaler.load_state_dict(values["scaler"])
         self.state.step, self.state.sums = values["step"], values["sums"]
         self.state.losses, self.state.watched = json.loads(values["history"])
         if self.pool is not None:

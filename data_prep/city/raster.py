@@ -98,6 +98,71 @@ def _block_colour(rgb, kind, u, v, uc, vc, v_edge, shade, yard, asphalt, grass, 
 
 
 @njit(cache=True, nogil=True)
+def _shore_colour(rgb, inland, x, y, seed, grain, fine):
+    """Water, beach and the strip of grass behind it. Returns the class of ground."""
+    if inland < 0:
+        t = 0.9 + 0.16 * (noise(x * 0.35, y * 0.8, seed + 9) - 0.5) + 0.05 * (fine - 0.5)
+        rgb[:] = (50.0 * t, 76.0 * t, 92.0 * t)
+        return 4
+    t = 0.94 + 0.08 * grain
+    if inland > 5:
+        rgb[:] = (108.0 * t, 124.0 * t, 78.0 * t)
+        return 3
+    rgb[:] = (187.0 * t, 178.0 * t, 158.0 * t)
+    return 6
+
+
+@njit(cache=True, nogil=True)
+def _avenue_colour(rgb, across, along, asphalt, grain, fine, slow):
+    """The avenue that cuts the grid: a double line and lanes."""
+    t = 0.92 * (0.95 + 0.06 * (grain - 0.5) + 0.08 * (fine - 0.5) + 0.12 * (slow - 0.5))
+    rgb[:] = (asphalt[0] * t, asphalt[1] * t, asphalt[2] * t)
+    if abs(abs(across) - 0.25) < 0.13:
+        rgb[:] = (200.0, 166.0, 70.0)
+    elif abs(abs(across) - 3.4) < 0.09 and along % 6.0 < 2.6:
+        rgb[:] = (204.0, 204.0, 200.0)
+    return 1
+
+
+@njit(cache=True, nogil=True)
+def _asphalt_colour(rgb, iu, jv, du, dv, asphalt, seed, grain, fine, slow):
+    """A street's asphalt before its markings: each street has a tone of its own."""
+    tone = hash01(iu, 0, seed) if du < 0 else hash01(0, jv, seed + 1)
+    if du < 0 and dv < 0:
+        tone = 0.5 * (hash01(iu, 0, seed) + hash01(0, jv, seed + 1))
+    t = 0.82 + 0.36 * tone + 0.06 * (grain - 0.5) + 0.09 * (fine - 0.5)
+    t += 0.16 * (slow - 0.5)
+    rgb[:] = (asphalt[0] * t, asphalt[1] * t, asphalt[2] * t)
+
+
+@njit(cache=True, nogil=True)
+def _pavement_colour(rgb, u, v, edge, nearest, shade, pavement, grass, grain, fine, slow):
+    """Slabs, kerb, and here and there a strip of grass. nearest: edge, or that of the avenue."""
+    t = 0.9 + 0.14 * shade + 0.05 * (fine - 0.5) + 0.08 * (slow - 0.5)
+    rgb[:] = (pavement[0] * t, pavement[1] * t, pavement[2] * t)
+    if u % 1.6 < 0.1 or v % 1.6 < 0.1:
+        rgb *= 0.91
+    if nearest < 0.3:
+        rgb[:] = (196.0, 194.0, 189.0)
+    elif edge < 1.3 and shade > 0.55:
+        rgb[:] = (grass[0], grass[1] * (0.9 + 0.3 * grain), grass[2])
+    return 2
+
+
+@njit(cache=True, nogil=True)
+def _inland_m(x, y, shore, shore_at, seed):
+    """Metres from the shore; negative in the water."""
+    wobble = 14 * math.sin((x + y) * 0.011 + seed) + 6 * math.sin((x - y) * 0.037)
+    if shore == 1:
+        return x - (shore_at + wobble)
+    if shore == 2:
+        return (shore_at + wobble) - x
+    if shore == 3:
+        return y - (shore_at + wobble)
+    return 1e9
+
+
+@njit(cache=True, nogil=True)
 def draw_ground(
     colour, ground, resolution, cos, sin,
     lines_u, width_u, class_u, lines_v, width_v, class_v, blocks, shade,
@@ -121,60 +186,25 @@ def draw_ground(
             du, dv = min(left, right), min(above, below)
             grain, slow = noise(x * 0.9, y * 0.9, seed), noise(x * 0.13, y * 0.13, seed + 3)
             fine = hash01(column, row, seed + 7)
-            off_avenue = 1e9
             across = x * avenue[0] + y * avenue[1] - avenue[2]
-            if avenue[3] > 0:
-                off_avenue = abs(across) - avenue[3] * 0.5
-            inland = 1e9
-            wobble = 14 * math.sin((x + y) * 0.011 + seed) + 6 * math.sin((x - y) * 0.037)
-            if shore == 1:
-                inland = x - (shore_at + wobble)
-            elif shore == 2:
-                inland = (shore_at + wobble) - x
-            elif shore == 3:
-                inland = y - (shore_at + wobble)
-            if inland < 0:
-                kind = 4
-                t = 0.9 + 0.16 * (noise(x * 0.35, y * 0.8, seed + 9) - 0.5) + 0.05 * (fine - 0.5)
-                rgb[:] = (50.0 * t, 76.0 * t, 92.0 * t)
-            elif inland < 9:
-                t = 0.94 + 0.08 * grain
-                kind = 3 if inland > 5 else 6
-                if kind == 3:
-                    rgb[:] = (108.0 * t, 124.0 * t, 78.0 * t)
-                else:
-                    rgb[:] = (187.0 * t, 178.0 * t, 158.0 * t)
+            off_avenue = abs(across) - avenue[3] * 0.5 if avenue[3] > 0 else 1e9
+            inland, edge = _inland_m(x, y, shore, shore_at, seed), min(du, dv)
+            if inland < 9:
+                kind = _shore_colour(rgb, inland, x, y, seed, grain, fine)
             elif off_avenue < 0 and not (du < 0 and dv < 0):
-                kind = 1
-                t = 0.92 * (0.95 + 0.06 * (grain - 0.5) + 0.08 * (fine - 0.5) + 0.12 * (slow - 0.5))
-                rgb[:] = (asphalt[0] * t, asphalt[1] * t, asphalt[2] * t)
                 along = -x * avenue[1] + y * avenue[0]
-                if abs(abs(across) - 0.25) < 0.13:
-                    rgb[:] = (200.0, 166.0, 70.0)
-                elif abs(abs(across) - 3.4) < 0.09 and along % 6.0 < 2.6:
-                    rgb[:] = (204.0, 204.0, 200.0)
-            elif du < 0 or dv < 0:
-                tone = hash01(iu, 0, seed) if du < 0 else hash01(0, jv, seed + 1)
-                if du < 0 and dv < 0:
-                    tone = 0.5 * (hash01(iu, 0, seed) + hash01(0, jv, seed + 1))
-                t = 0.82 + 0.36 * tone + 0.06 * (grain - 0.5) + 0.09 * (fine - 0.5)
-                t += 0.16 * (slow - 0.5)
-                rgb[:] = (asphalt[0] * t, asphalt[1] * t, asphalt[2] * t)
+                kind = _avenue_colour(rgb, across, along, asphalt, grain, fine, slow)
+            elif edge < 0:
+                _asphalt_colour(rgb, iu, jv, du, dv, asphalt, seed, grain, fine, slow)
                 kind = _street_colour(
                     rgb, u, v, lines_u[iu], lines_v[jv], width_u[iu], width_v[jv],
                     class_u[iu], class_v[jv], du, dv, grass, grain,
                 )  # fmt: skip
-            elif min(off_avenue, min(du, dv)) < pavement_m:
-                kind = 2
-                t = 0.9 + 0.14 * shade[i, j] + 0.05 * (fine - 0.5) + 0.08 * (slow - 0.5)
-                rgb[:] = (pavement[0] * t, pavement[1] * t, pavement[2] * t)
-                if u % 1.6 < 0.1 or v % 1.6 < 0.1:
-                    rgb *= 0.91
-                edge = min(du, dv)
-                if min(off_avenue, edge) < 0.3:
-                    rgb[:] = (196.0, 194.0, 189.0)
-                elif edge < 1.3 and shade[i, j] > 0.55:
-                    rgb[:] = (grass[0], grass[1] * (0.9 + 0.3 * grain), grass[2])
+            elif min(off_avenue, edge) < pavement_m:
+                kind = _pavement_colour(
+                    rgb, u, v, edge, min(off_avenue, edge), shade[i, j], pavement, grass,
+                    grain, fine, slow,
+                )  # fmt: skip
             else:
                 kind = _block_colour(
                     rgb, blocks[i, j], u, v,
@@ -183,8 +213,7 @@ def draw_ground(
                     asphalt, grass, grain, fine, slow,
                 )  # fmt: skip
             ground[row, column] = kind
-            for k in range(3):
-                colour[row, column, k] = rgb[k]
+            colour[row, column] = rgb
 
 
 @njit(cache=True, nogil=True)

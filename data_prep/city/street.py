@@ -132,6 +132,18 @@ def _facade(rgb, b, k, along, level, length):
 
 
 @njit(cache=True, nogil=True)
+def _wall_at(b, x, y, cos, sin):
+    """The wall of a building next to a place: metres along it, its length, its normal."""
+    u, v = x * cos + y * sin, -x * sin + y * cos
+    du, dv = min(abs(u - b.u0), abs(u - b.u1)), min(abs(v - b.v0), abs(v - b.v1))
+    if du < dv:
+        sign = -1.0 if abs(u - b.u0) < abs(u - b.u1) else 1.0
+        return v - b.v0, b.v1 - b.v0, sign * cos, sign * sin
+    sign = -1.0 if abs(v - b.v0) < abs(v - b.v1) else 1.0
+    return u - b.u0, b.u1 - b.u0, -sign * sin, sign * cos
+
+
+@njit(cache=True, nogil=True)
 def draw_buildings(
     image, distance, kind, bearings, tangents, x0, y0,
     height, colour, owner, lit, resolution, cos, sin, buildings,
@@ -165,14 +177,7 @@ def draw_buildings(
                 b = buildings[k]
                 wall = k != previous
                 if wall:
-                    u, v = x * cos + y * sin, -x * sin + y * cos
-                    du, dv = min(abs(u - b.u0), abs(u - b.u1)), min(abs(v - b.v0), abs(v - b.v1))
-                    if du < dv:
-                        sign = -1.0 if abs(u - b.u0) < abs(u - b.u1) else 1.0
-                        along, length, nx, ny = v - b.v0, b.v1 - b.v0, sign * cos, sign * sin
-                    else:
-                        sign = -1.0 if abs(v - b.v0) < abs(v - b.v1) else 1.0
-                        along, length, nx, ny = u - b.u0, b.u1 - b.u0, -sign * sin, sign * cos
+                    along, length, nx, ny = _wall_at(b, x, y, cos, sin)
                     facing = max(0.0, nx * sun_east + ny * sun_south) * flat
                     cx, cy = int((x - east * 1.2) / resolution), int((y - south * 1.2) / resolution)
                     foot_lit = 0.45 + 0.55 * lit[cy, cx] / 255.0
@@ -290,6 +295,49 @@ def draw_trees(
 
 
 @njit(cache=True, nogil=True)
+def _enters_box(oa, ob, da, db, z, la, lb, low, high):
+    """Where a ray from the camera enters a box: distance and axis, or (-1, 0) when it misses.
+
+    (oa, ob): the camera and (da, db): the ray, along and across the box; z: its tangent.
+    """
+    t0, t1, face = 0.0, FAR, 0
+    for axis in range(3):
+        if axis == 0:
+            o, v, lo, hi = oa, da, -la, la
+        elif axis == 1:
+            o, v, lo, hi = ob, db, -lb, lb
+        else:
+            o, v, lo, hi = CAMERA_M, z, low, high
+        if abs(v) < 1e-9:
+            v = 1e-9
+        ta, tb = (lo - o) / v, (hi - o) / v
+        if min(ta, tb) > t0:
+            t0, face = min(ta, tb), axis
+        t1 = min(t1, max(ta, tb))
+    return (t0, face) if t0 < t1 else (-1.0, 0)
+
+
+@njit(cache=True, nogil=True)
+def _car_colour(car, slab, face, a, b, la, shift, level, s):
+    """Paint, glass, pillars, wheels, lamps at a point of a car, under light s."""
+    red, green, blue = car.r, car.g, car.b
+    if slab > 0 and (face != 2 or slab < 3):
+        red, green, blue = 54.0, 60.0, 66.0
+        if face == 1 and abs(abs(a - shift) - la * 0.98) < 0.14:
+            red, green, blue = car.r * 0.8, car.g * 0.8, car.b * 0.8  # pillars
+    if slab == 0 and face == 1:
+        wheel = math.hypot(abs(a) - car.length * 0.3, level - 0.33)
+        if wheel < 0.34:
+            red, green, blue = (96.0, 96.0, 98.0) if wheel < 0.17 else (26.0, 26.0, 28.0)
+        elif level < 0.36:
+            s *= 0.7
+    if slab == 0 and face == 0 and 0.55 < level < 0.75:
+        if abs(b) > car.width * 0.32:
+            red, green, blue = (226.0, 222.0, 206.0) if a > 0 else (150.0, 38.0, 34.0)
+    return red * s, green * s, blue * s
+
+
+@njit(cache=True, nogil=True)
 def draw_cars(image, distance, kind, bearings, tangents, x0, y0, cars, ambient, sun):
     """Body and a cabin that narrows upwards; wheels, windows, lamps."""
     h, w = image.shape[:2]
@@ -320,40 +368,14 @@ def draw_cars(image, distance, kind, bearings, tangents, x0, y0, cars, ambient, 
                         la, lb = car.length * 0.34 * shrink, car.width * 0.48 * (1 - 0.05 * slab)
                         low, high = 0.90 + 0.2 * (slab - 1), 0.92 + 0.2 * slab
                     shift = -0.05 * car.length if slab else 0.0
-                    t0, t1, face = 0.0, FAR, 0
-                    for axis in range(3):
-                        if axis == 0:
-                            o, v, lo, hi = oa - shift, da, -la, la
-                        elif axis == 1:
-                            o, v, lo, hi = ob, db, -lb, lb
-                        else:
-                            o, v, lo, hi = CAMERA_M, z, low, high
-                        if abs(v) < 1e-9:
-                            v = 1e-9
-                        ta, tb = (lo - o) / v, (hi - o) / v
-                        if min(ta, tb) > t0:
-                            t0, face = min(ta, tb), axis
-                        t1 = min(t1, max(ta, tb))
-                    if not (t0 < t1 and 0.3 < t0 < distance[row, c]):
-                        continue
-                    level, a = CAMERA_M + z * t0, oa + da * t0
-                    s = ambient + sun * (0.75 if face == 2 else (0.34 if face == 1 else 0.26))
-                    r, g, b = car.r, car.g, car.b
-                    if slab > 0 and (face != 2 or slab < 3):
-                        r, g, b = 54.0, 60.0, 66.0
-                        if face == 1 and abs(abs(a - shift) - la * 0.98) < 0.14:
-                            r, g, b = car.r * 0.8, car.g * 0.8, car.b * 0.8  # pillars
-                    if slab == 0 and face == 1:
-                        wheel = math.hypot(abs(a) - car.length * 0.3, level - 0.33)
-                        if wheel < 0.34:
-                            r, g, b = (96.0, 96.0, 98.0) if wheel < 0.17 else (26.0, 26.0, 28.0)
-                        elif level < 0.36:
-                            s *= 0.7
-                    if slab == 0 and face == 0 and 0.55 < level < 0.75:
-                        if abs(ob + db * t0) > car.width * 0.32:
-                            r, g, b = (226.0, 222.0, 206.0) if a > 0 else (150.0, 38.0, 34.0)
-                    image[row, c, 0], image[row, c, 1], image[row, c, 2] = r * s, g * s, b * s
-                    distance[row, c], kind[row, c] = t0, CAR
+                    t, face = _enters_box(oa - shift, ob, da, db, z, la, lb, low, high)
+                    if 0.3 < t < distance[row, c]:
+                        s = ambient + sun * (0.75 if face == 2 else (0.34 if face == 1 else 0.26))
+                        image[row, c] = _car_colour(
+                            car, slab, face, oa + da * t, ob + db * t, la, shift,
+                            CAMERA_M + z * t, s,
+                        )  # fmt: skip
+                        distance[row, c], kind[row, c] = t, CAR
 
 
 @njit(cache=True, nogil=True)

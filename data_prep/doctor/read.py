@@ -16,8 +16,8 @@ from vigorlib.dataset import (
     FIELDS,
     LABEL_FOLDERS,
     label_file,
-    read_lines,
     panorama_latlon,
+    read_lines,
     tile_latlon,
 )
 from vigorlib.geometry import CITIES
