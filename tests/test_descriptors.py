@@ -59,3 +59,8 @@ def test_a_network_without_an_offset_head_says_so(photos):
     ground = describe(network.describe_ground, photos.panoramas, np.arange(2))
     with pytest.raises(ValueError, match="no offset head: expected a recipe with a hybrid stage"):
         predict_offsets(network, ground, ground, np.array([0, 1]))
+
+
+def test_nothing_to_describe_is_refused(photos, network):
+    with pytest.raises(ValueError, match="no images to describe"):
+        describe(network.describe_ground, photos.panoramas, np.array([], dtype=int))

@@ -1,14 +1,9 @@
-"""The loop: it learns, it resumes exactly, many processes follow one, divergence is named."""
+"""The loop: it learns, it resumes exactly, divergence is named. (Two: test_processes.py.)"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import accelerate
 import numpy as np
@@ -223,37 +218,6 @@ def test_each_process_gets_its_slice_of_the_global_batch(photos):
     semis = torch.cat([p["tiles"][2:] for p in parts])
     assert torch.equal(torch.cat([positives, semis]), whole["tiles"])
     assert all(torch.equal(p["offsets"], whole["offsets"]) for p in parts)
-
-
-def test_two_processes_follow_one(city_root, tmp_path):
-    """The same global batch in one process and in two (gloo): the same losses to 1e-4."""
-    records = []
-    for processes in (1, 2):
-        home = tmp_path / str(processes)
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--master_port", "29533"]
-        launcher += ["--nproc_per_node", str(processes)]
-        command = [*launcher, "-m", "vigorlib", "train", "--recipe", "vigor", "--profile", "smoke"]
-        environment = {
-            **os.environ,
-            "VIGOR_BOOK_HOME": str(home),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(__file__).parent.parent),
-        }
-        done = subprocess.run(
-            [*command, "--data-root", str(city_root)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        (record,) = home.glob("runs/smoke/*/record.json")
-        records.append(json.loads(record.read_text()))
-    assert [r["made"]["processes"] for r in records] == [1, 2]
-    one, two = (r["history"]["losses"] for r in records)
-    assert len(one) == len(two) > 10
-    for a, b in zip(one, two, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(photos):

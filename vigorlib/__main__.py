@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,6 +85,10 @@ def train(
         for area in (protocol or (PROTOCOLS if chapters else PROTOCOLS[:1]))
         for name in dict.fromkeys(names)
     ]
+    if jobs > 1 and "LOCAL_RANK" in os.environ:
+        raise typer.BadParameter(
+            f"--jobs {jobs} under a launcher: expected 1, its processes train each run together"
+        )
     if jobs > 1:
         train_all(wanted, data_root, jobs)
         return

@@ -38,7 +38,10 @@ PATIENCE = timedelta(minutes=30)
 
 
 def join() -> torch.device:
-    """Meet the other processes if a launcher started some. Returns the device of this process."""
+    """Meet the other processes if a launcher started some; once is enough, again does no harm.
+
+    Returns the device of this process.
+    """
     from accelerate import PartialState
 
     cpu = not torch.accelerator.is_available()  # else it overlooks processes on the CPU
@@ -149,7 +152,8 @@ def everyones_rows(rows: Tensor) -> list[Tensor]:
     """The tensor of each process, in order. They must have one shape."""
     if count() == 1:
         return [rows]
-    sent = rows.to(join()).contiguous()
+    device = join()  # where the processes' connection carries tensors
+    sent = rows.to(device).contiguous()
     received = [torch.empty_like(sent) for _ in range(count())]
     torch.distributed.all_gather(received, sent)
     return [part.to(rows.device) for part in received]
@@ -202,6 +206,7 @@ def share_batch_norm(network: nn.Module, device: torch.device) -> None:
     """Let batch normalisation see the whole batch, of which each process has a slice.
 
     Without this, several processes would train another network than one, and not the same each.
+    In place; names of weights do not change. Raises ValueError for kinds that this cannot be done to.
     """
     if count() == 1:
         return

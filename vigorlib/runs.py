@@ -137,8 +137,8 @@ def load_or_train(
         with processes.locked(folder / "lock"):
             found = processes.from_main(local)  # somebody else's, while this one waited
             if found is None:
-                record = _train(recipe, profile, protocol, seed, root, folder, progress, report)
-                found = record, FRESH, folder
+                assigned = _Assignment(recipe, profile, protocol, seed, root, folder, progress)
+                found = _train(assigned, report), FRESH, folder
     return Run(recipe, profile, protocol, seed, *found)
 
 
@@ -257,84 +257,95 @@ def photographs(
     )
 
 
-def _train(
-    recipe: Recipe,
-    profile: Profile,
-    protocol: Protocol,
-    seed: int,
-    root: Path,
-    folder: Path,
-    progress: bool,
-    report: Callable[[int, int, str], None] | None,
-) -> dict[str, Any]:
-    """Train, evaluate and store a run. Returns its record, once it is stored."""
+@dataclass(frozen=True)
+class _Assignment:
+    """What is trained, on which data, into which folder."""
+
+    recipe: Recipe
+    profile: Profile
+    protocol: Protocol
+    seed: int
+    root: Path
+    folder: Path
+    progress: bool
+
+
+def _train(assigned: _Assignment, report: Callable[[int, int, str], None] | None) -> dict[str, Any]:
+    """Train, evaluate and store a run. Returns its record once it is stored."""
     started = time.perf_counter()
-    train, test = processes.main_first(
-        lambda: [
-            photographs(root, profile, protocol, subset, progress and processes.is_main())
-            for subset in ("train", "test")
-        ]
-    )
-    network, history = _learn(recipe, profile, seed, train, test, folder, progress, report)
+    train, test = processes.main_first(lambda: _both_subsets(assigned))
+    network, history = _learn(assigned, train, test, report)
     trained = time.perf_counter()
-    metrics, curves, arrays = evaluate(network, test, profile, progress)
-    seconds = {
-        "training": round(trained - started, 1),
-        "evaluation": round(time.perf_counter() - trained, 1),
+    metrics, curves, arrays = evaluate(network, test, assigned.profile, assigned.progress)
+    results = {
+        "metrics": metrics,
+        "curves": curves,
+        "history": {"losses": history.losses, "watched": history.watched},
+        "seconds": {
+            "training": round(trained - started, 1),
+            "evaluation": round(time.perf_counter() - trained, 1),
+        },
     }
 
     def write() -> dict[str, Any]:
-        record = {
-            "format": FORMAT,
-            "name": folder.name,
-            "recipe": as_dict(recipe),
-            "profile": as_dict(profile),
-            "protocol": protocol,
-            "seed": seed,
-            "data": fingerprint(root),
-            "pixels": [images.source for images in (train.panoramas, train.tiles)],
-            "queries": len(test.data),
-            "tiles": len(test.data.tiles),
-            "training_queries": len(train.data),
-            "metrics": metrics,
-            "curves": curves,
-            "history": {"losses": history.losses, "watched": history.watched},
-            "seconds": seconds,
-            "made": provenance_of_now(profile),
-        }
-        _store(folder, network, arrays, record)
+        record = _record(assigned, train, test, results)
+        _store(assigned.folder, network, arrays, record)
         return record
 
     return processes.from_main(write)
 
 
+def _both_subsets(assigned: _Assignment) -> list[Photographs]:
+    progress = assigned.progress and processes.is_main()
+    return [
+        photographs(assigned.root, assigned.profile, assigned.protocol, subset, progress)
+        for subset in ("train", "test")
+    ]
+
+
 def _learn(
-    recipe: Recipe,
-    profile: Profile,
-    seed: int,
+    assigned: _Assignment,
     train: Photographs,
     test: Photographs,
-    folder: Path,
-    progress: bool,
     report: Callable[[int, int, str], None] | None,
 ) -> tuple[model.CrossViewNet, Progress]:
-    """A fresh network and what it went through; test queries are only watched."""
-    torch.manual_seed(seed)
-    network = model.build(recipe, profile)
+    """A trained network and what it went through. The test queries are only watched."""
+    torch.manual_seed(assigned.seed)
+    network = processes.main_first(lambda: model.build(assigned.recipe, assigned.profile))
     trainer = Trainer(
         network,
         train.data,
         train.panoramas,
         train.tiles,
-        recipe,
-        profile,
-        seed,
-        folder,
-        watch=lambda net: watched_recall(net, test, profile),
+        assigned.recipe,
+        assigned.profile,
+        assigned.seed,
+        assigned.folder,
+        watch=lambda net: watched_recall(net, test, assigned.profile),
         report=report,
-        progress=progress,
+        progress=assigned.progress,
     )
     return network, trainer.train()
+
+
+def _record(
+    assigned: _Assignment, train: Photographs, test: Photographs, results: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "name": assigned.folder.name,
+        "recipe": as_dict(assigned.recipe),
+        "profile": as_dict(assigned.profile),
+        "protocol": assigned.protocol,
+        "seed": assigned.seed,
+        "data": fingerprint(assigned.root),
+        "pixels": [images.source for images in (train.panoramas, train.tiles)],
+        "queries": len(test.data),
+        "tiles": len(test.data.tiles),
+        "training_queries": len(train.data),
+        **results,
+        "made": provenance_of_now(assigned.profile),
+    }
 
 
 def _store(
