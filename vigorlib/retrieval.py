@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from vigorlib.index import Gallery, Kind
 
 Indices = NDArray[np.int64]
 BLOCK_BYTES = 256 * 2**20
@@ -50,9 +54,9 @@ def ranks(
     Raises ValueError for shapes or indices that do not fit and for descriptors that are not
     normalised or not finite.
     """
-    queries, gallery = _descriptors(ground, "ground"), _descriptors(satellite, "satellite")
+    queries, gallery = checked(ground, "ground"), checked(satellite, "satellite")
     references = np.asarray(references)
-    _require_fitting(queries, gallery, references, k)
+    require_fitting(queries, gallery, references, k)
     positive = np.empty(len(queries), dtype=np.int64)
     without = np.empty(len(queries), dtype=np.int64)
     top, similarity = _empty_top(len(queries), min(k, len(gallery)))
@@ -67,17 +71,61 @@ def ranks(
 
 def search(
     ground: Tensor | NDArray[np.floating],
-    satellite: Tensor | NDArray[np.floating],
+    satellite: Tensor | NDArray[np.floating] | Gallery,
     k: int = 50,
     block_rows: int | None = None,
+    kind: Kind = "exact",
 ) -> tuple[Indices, NDArray[np.float64]]:
-    """The k most similar tiles of each query, best first, and their similarities: (Q, k) each."""
-    queries, gallery = _descriptors(ground, "ground"), _descriptors(satellite, "satellite")
-    _require_fitting(queries, gallery, None, k)
+    """The k most similar tiles of each query, best first, and their similarities: (Q, k) each.
+
+    satellite: (N, D) descriptors, or a gallery made of them by :func:`vigorlib.index.build`.
+    kind: how to search descriptors: exactly, or by FAISS ("flat", "ivfpq"; whoever asks more than
+    once builds the gallery once).
+    """
+    if hasattr(satellite, "search"):
+        return satellite.search(ground, k)
+    if kind != "exact":
+        from vigorlib import index  # it imports this module
+
+        return index.build(satellite, kind).search(ground, k)
+    queries, gallery = checked(ground, "ground"), checked(satellite, "satellite")
+    require_fitting(queries, gallery, None, k)
+    return best(queries, gallery, k, block_rows)
+
+
+def best(
+    queries: Tensor, gallery: Tensor, k: int, block_rows: int | None = None
+) -> tuple[Indices, NDArray[np.float64]]:
+    """:func:`search` in descriptors that were checked before."""
     top, similarity = _empty_top(len(queries), min(k, len(gallery)))
     for rows, block in _blocks(queries, gallery, block_rows):
         top[rows], similarity[rows] = _top(queries, gallery, rows, block, top.shape[1])
     return top, similarity
+
+
+def rescore(
+    ground: Tensor | NDArray[np.floating],
+    satellite: Tensor | NDArray[np.floating],
+    tiles: Indices,
+) -> tuple[Indices, NDArray[np.float64]]:
+    """A shortlist in the order of the exact similarities, and these: (Q, k) each.
+
+    tiles: (Q, k) of an approximate search. satellite: the descriptors, or a memory map of them, of
+    which only the shortlist is read.
+    """
+    queries = checked(ground, "ground")
+    listed, place = np.unique(tiles, return_inverse=True)
+    if len(tiles) != len(queries) or listed[0] < 0 or listed[-1] >= len(satellite):
+        raise ValueError(
+            f"tiles are {np.shape(tiles)}, from {listed[0]} to {listed[-1]}: expected "
+            f"({len(queries)}, k) indices into a gallery of {len(satellite)}"
+        )
+    gallery = checked(satellite[listed], "satellite")
+    require_fitting(queries, gallery, None, 1)
+    query = np.arange(len(queries)).repeat(tiles.shape[1])
+    exact = _exact(queries, gallery, query, place.reshape(-1)).reshape(tiles.shape)
+    order = np.lexsort((tiles, -exact))
+    return np.take_along_axis(tiles, order, axis=1), np.take_along_axis(exact, order, axis=1)
 
 
 # -- one block of rows -----------------------------------------------------------------------
@@ -156,7 +204,8 @@ def _empty_top(queries: int, k: int) -> tuple[Indices, NDArray[np.float64]]:
     return np.empty((queries, k), dtype=np.int64), np.empty((queries, k))
 
 
-def _descriptors(values: Tensor | NDArray[np.floating], name: str) -> Tensor:
+def checked(values: Tensor | NDArray[np.floating], name: str) -> Tensor:
+    """Descriptors as a tensor; raises ValueError unless they are (rows, D), L2-normalised, finite."""
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values))
     if tensor.ndim != 2 or not tensor.is_floating_point():
         raise ValueError(
@@ -176,7 +225,8 @@ def _descriptors(values: Tensor | NDArray[np.floating], name: str) -> Tensor:
     return tensor
 
 
-def _require_fitting(queries: Tensor, gallery: Tensor, references: Indices | None, k: int) -> None:
+def require_fitting(queries: Tensor, gallery: Tensor, references: Indices | None, k: int) -> None:
+    """Raises ValueError for queries, a gallery, references and k that do not belong together."""
     if k < 1:
         raise ValueError(f"k is {k}: expected at least 1")
     if queries.shape[1] != gallery.shape[1] or queries.dtype != gallery.dtype:

@@ -27,6 +27,7 @@ from vigorlib.figures.result_plots import (
     training_curves,
     triplet_curves,
 )
+from vigorlib.figures.search_plots import growth, trade_off
 from vigorlib.figures.style import BLUE, GREEN, RED
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "difference_fields",
     "error_histogram",
     "four_tile_cover",
+    "growth",
     "iou_histograms",
     "iou_loss_curve",
     "iou_surface",
@@ -57,6 +59,7 @@ __all__ = [
     "share_bars",
     "sign_slip",
     "strips",
+    "trade_off",
     "training_curves",
     "triplet_curves",
 ]

@@ -1,0 +1,88 @@
+"""Figures of what searching costs: drawn, labelled, and true to their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from vigorlib import figures
+from vigorlib.figures import search_plots
+
+MEASURED, CONTINUED = {100: 1.0, 1000: 9.0}, {100: 1.0, 100_000: 900.0}
+COSTS = {"exact": (MEASURED, CONTINUED), "ivfpq": ({100: 0.5, 1000: 0.7}, {100: 0.5, 10**5: 2.0})}
+PROBES = {"codes": [(0.1, 0.6, "1"), (0.4, 0.7, "8")], "re-scored": [(0.2, 0.8, "1")]}
+
+CASES: dict[str, Callable[[], Figure]] = {
+    "growth": lambda: figures.growth(
+        {"time (ms)": COSTS, "memory (GB)": COSTS}, {"time (ms)": (100.0, "budget")},
+        {"VIGOR": 90_618}, "note",
+    ),
+    "trade_off": lambda: figures.trade_off(PROBES, "best tile found", "note"),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_window():
+    before = matplotlib.get_backend()
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+    plt.switch_backend(before)
+
+
+def test_every_figure_of_searching_is_tried_and_offered():
+    drawn = {
+        n
+        for n, f in vars(search_plots).items()
+        if getattr(f, "__module__", "") == search_plots.__name__
+    }
+    assert drawn == set(CASES)
+    assert drawn <= set(figures.__all__)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_figure_is_drawn_with_labelled_axes_and_small_print(name, tmp_path):
+    figure = CASES[name]()
+    assert "note" in figure.get_supxlabel()
+    for axes in figure.axes:
+        assert axes.get_xlabel() and axes.get_ylabel()
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+    assert plt.imread(tmp_path / "figure.png")[..., :3].std() > 0.02  # not a blank sheet
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_figure_leaves_no_setting_and_no_open_figure_behind(name):
+    mine = plt.figure()
+    with matplotlib.rc_context({"font.size": 17.0, "axes.grid": False}):
+        before = dict(matplotlib.rcParams)
+        CASES[name]()
+        assert dict(matplotlib.rcParams) == before
+    assert plt.get_fignums() == [mine.number]
+
+
+def test_what_was_measured_and_what_is_continued_look_different():
+    axes = CASES["growth"]().axes[0]
+    continued, measured = axes.lines[:2]
+    assert continued.get_linestyle() == "--" and measured.get_linestyle() == "None"
+    assert to_hex(continued.get_color()) == to_hex(measured.get_color())
+    np.testing.assert_array_equal(measured.get_xydata(), list(MEASURED.items()))
+    np.testing.assert_array_equal(continued.get_xydata(), list(CONTINUED.items()))
+
+
+def test_a_budget_stands_only_where_it_belongs():
+    time, memory = CASES["growth"]().axes
+    assert {t.get_text() for t in time.texts} == {"budget", "VIGOR"}
+    assert {t.get_text() for t in memory.texts} == {"VIGOR"}
+    assert 100.0 in [line.get_ydata()[0] for line in time.lines]
+
+
+def test_each_point_of_a_trade_off_says_what_it_was():
+    (axes,) = CASES["trade_off"]().axes
+    assert [t.get_text() for t in axes.texts] == ["1", "8", "1"]
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [(0.1, 0.6), (0.4, 0.7)])

@@ -1,0 +1,71 @@
+"""What searching a gallery costs, how that grows, and what an approximate search gives for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from vigorlib.figures.style import CYCLE, INK, RED, note, styled
+
+Points = Mapping[int, float]
+
+
+@styled
+def growth(
+    panels: Mapping[str, Mapping[str, tuple[Points, Points]]],
+    limits: Mapping[str, tuple[float, str]],
+    sizes: Mapping[str, int],
+    text: str = "",
+) -> Figure:
+    """Costs over the size of the gallery, both logarithmic.
+
+    panels: label of the y axis with its unit -> method -> (measured, continued), {tiles: cost} each;
+    measured are dots, continued is a dashed line. limits: label -> (budget, its words). sizes: name
+    -> tiles of galleries to mark.
+    """
+    figure, drawn = plt.subplots(1, len(panels), figsize=(4.7 * len(panels), 3.7), squeeze=False)
+    for axes, (label, methods) in zip(drawn[0], panels.items(), strict=True):
+        for k, (name, (measured, continued)) in enumerate(methods.items()):
+            colour = CYCLE[k % len(CYCLE)]
+            axes.plot(list(continued), list(continued.values()), "--", color=colour, lw=1.3)
+            axes.plot(list(measured), list(measured.values()), "o", ms=5, color=colour, label=name)
+        axes.set(xscale="log", yscale="log", xlabel="tiles in the gallery", ylabel=label)
+        if label in limits:
+            budget, words = limits[label]
+            axes.axhline(budget, color=RED, lw=1.4)
+            axes.annotate(
+                words, (0, budget), (4, 3), color=RED, fontsize=8.5,
+                xycoords=("axes fraction", "data"), textcoords="offset points",
+            )  # fmt: skip
+        for name, size in sizes.items():
+            axes.axvline(size, color=INK, lw=1, ls=":")
+            axes.annotate(
+                name, (size, 0), (-3, 4), rotation=90, fontsize=8, ha="right",
+                xycoords=("data", "axes fraction"), textcoords="offset points",
+            )  # fmt: skip
+    figure.legend(*drawn[0][0].get_legend_handles_labels(), loc="outside upper left", ncol=4)
+    note(figure, text)
+    return figure
+
+
+@styled
+def trade_off(
+    curves: Mapping[str, Sequence[tuple[float, float, str]]], ylabel: str, text: str = ""
+) -> Figure:
+    """What is found over the time it takes: method -> (milliseconds a query, share, label) points."""
+    figure, axes = plt.subplots(figsize=(6.8, 3.6))
+    for name, points in curves.items():
+        x, y, labels = zip(*points, strict=True)
+        (line,) = axes.plot(x, y, "o-", ms=5, label=name)
+        for place, label in zip(zip(x, y, strict=True), labels, strict=True):
+            axes.annotate(
+                label, place, (3, -11), fontsize=8, color=line.get_color(),
+                textcoords="offset points",
+            )  # fmt: skip
+    axes.set(xscale="log", xlabel="time a query (ms)", ylabel=ylabel, ylim=(None, 1.03))
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend(loc="lower right")
+    note(figure, text)
+    return figure
