@@ -112,13 +112,7 @@ CASES: dict[str, tuple[Callable[[], Figure], int]] = {
 NAMED_ROWS = {"share_bars"}  # the names of methods stand where the y label would
 
 
-@pytest.fixture(autouse=True)
-def no_window():
-    before = matplotlib.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
+pytestmark = pytest.mark.usefixtures("no_window")
 
 
 def data_axes(figure: Figure) -> list[Axes]:
@@ -157,14 +151,8 @@ def test_figure_is_drawn_with_labelled_axes(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_figure_leaves_no_setting_and_no_open_figure_behind(name):
-    draw, _ = CASES[name]
-    mine = plt.figure()
-    with matplotlib.rc_context({"font.size": 17.0, "axes.grid": False, "lines.linewidth": 3.25}):
-        before = dict(matplotlib.rcParams)
-        draw()
-        assert dict(matplotlib.rcParams) == before
-    assert plt.get_fignums() == [mine.number] and plt.gcf() is mine
+def test_figure_leaves_no_setting_and_no_open_figure_behind(name, no_trace):
+    CASES[name][0]()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -27,13 +26,7 @@ CASES: dict[str, Callable[[], Figure]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def no_window():
-    before = matplotlib.get_backend()
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-    plt.switch_backend(before)
+pytestmark = pytest.mark.usefixtures("no_window")
 
 
 def test_every_figure_of_searching_is_tried_and_offered():
@@ -57,13 +50,8 @@ def test_figure_is_drawn_with_labelled_axes_and_small_print(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_figure_leaves_no_setting_and_no_open_figure_behind(name):
-    mine = plt.figure()
-    with matplotlib.rc_context({"font.size": 17.0, "axes.grid": False}):
-        before = dict(matplotlib.rcParams)
-        CASES[name]()
-        assert dict(matplotlib.rcParams) == before
-    assert plt.get_fignums() == [mine.number]
+def test_figure_leaves_no_setting_and_no_open_figure_behind(name, no_trace):
+    CASES[name]()
 
 
 def test_what_was_measured_and_what_is_continued_look_different():
