@@ -59,12 +59,12 @@ def default_settings(size: int, width: int) -> Settings:
     """Settings for N = ``size`` tiles of D = ``width`` numbers.
 
     FAISS's wiki, "Guidelines to choose an index": 4 to 16 sqrt(N) lists (here 4, the quickest to
-    train), at most 64 code bytes, four numbers a byte. It leaves the probes to a measurement: a
-    sixteenth of the lists is chapter 9's.
+    train), at most 64 code bytes, four numbers a byte. It leaves the probes to a measurement: an
+    eighth of the lists is ours (chapter 9), where 98 to 99 % of the best tiles are found.
     """
     code_bytes = max(min(64, width // 4), 1)
     lists = max(min(round(4 * math.sqrt(size)), size // TILES_A_CENTROID), 1)
-    probes = min(max(lists // 16, 8), lists)
+    probes = min(max(lists // 8, 8), lists)
     return Settings(lists, probes, min(4 * code_bytes, width), code_bytes)
 
 
