@@ -227,7 +227,7 @@ def test_default_settings_fit_and_follow_the_guidelines(size, width):
 def test_a_large_gallery_costs_a_sliver_of_its_descriptors():
     settings = ivfpq.default_settings(10_000_000, 4096)
     assert settings.memory(10_000_000, 4096) < 4 * 4096 * 10_000_000 / 200
-    assert settings.operations(10_000_000, 4096) < 4096 * 10_000_000 / 500
+    assert settings.operations(10_000_000, 4096) < 4096 * 10_000_000 / 400
 
 
 # -- keeping ---------------------------------------------------------------------------------

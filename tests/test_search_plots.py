@@ -63,6 +63,13 @@ def test_what_was_measured_and_what_is_continued_look_different():
     np.testing.assert_array_equal(continued.get_xydata(), list(CONTINUED.items()))
 
 
+def test_a_method_has_one_colour_in_all_panels():
+    some = {"time (ms)": COSTS, "memory (GB)": {"ivfpq": COSTS["ivfpq"]}}
+    left, right = figures.growth(some, {}, {}).axes
+    assert to_hex(left.lines[3].get_color()) == to_hex(right.lines[1].get_color())
+    assert to_hex(left.lines[1].get_color()) != to_hex(left.lines[3].get_color())
+
+
 def test_a_budget_stands_only_where_it_belongs():
     time, memory = CASES["growth"]().axes
     assert {t.get_text() for t in time.texts} == {"budget", "VIGOR"}

@@ -60,7 +60,7 @@ def build(
         return ExactGallery(satellite)
     gallery: FlatGallery | QuantisedGallery
     if kind == "flat":
-        gallery = FlatGallery(ivfpq.library().IndexFlatIP(ivfpq.shape(satellite)[1]))
+        gallery = FlatGallery(ivfpq.faiss_module().IndexFlatIP(ivfpq.shape(satellite)[1]))
     else:
         gallery = QuantisedGallery(ivfpq.train(satellite, settings, seed))
     for _, piece in ivfpq.pieces(satellite):
@@ -73,7 +73,7 @@ def load(path: Path | str) -> Gallery:
     with Path(path).open("rb") as file:
         if file.read(6) == b"\x93NUMPY":
             return ExactGallery(np.load(path, mmap_mode="c"))  # a view that torch accepts
-    faiss = ivfpq.library()
+    faiss = ivfpq.faiss_module()
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
@@ -134,7 +134,7 @@ class _FaissGallery:
         return int(self.index.ntotal)
 
     def save(self, path: Path | str) -> None:
-        faiss = ivfpq.library()
+        faiss = ivfpq.faiss_module()
         write_atomically(Path(path), lambda partial: faiss.write_index(self.index, str(partial)))
 
     def _queries(self, ground: Values) -> NDArray[np.float32]:
@@ -144,7 +144,7 @@ class _FaissGallery:
                 f"ground is (Q, {queries.shape[1]}), the gallery (N, {self.index.d}): expected the "
                 "same D"
             )
-        ivfpq.library()  # as many threads as torch has now
+        ivfpq.faiss_module()  # as many threads as torch has now
         return queries
 
 
@@ -172,7 +172,7 @@ class QuantisedGallery(_FaissGallery):
 
     @property
     def settings(self) -> Settings:
-        lists = ivfpq.library().downcast_index(self.index.index)
+        lists = ivfpq.faiss_module().downcast_index(self.index.index)
         return Settings(lists.nlist, lists.nprobe, lists.d, lists.code_size)
 
     @property
@@ -190,7 +190,7 @@ class QuantisedGallery(_FaissGallery):
         return _best_first(top, similarity, k)
 
     def _search(self, queries: NDArray[np.float32], k: int, probes: int) -> tuple[Any, Any]:
-        faiss = ivfpq.library()
+        faiss = ivfpq.faiss_module()
         inner = faiss.SearchParametersIVF(nprobe=probes)
         parameters = faiss.SearchParametersPreTransform(index_params=inner)
         return self.index.search(queries, k, params=parameters)

@@ -59,12 +59,12 @@ def default_settings(size: int, width: int) -> Settings:
     """Settings for N = ``size`` tiles of D = ``width`` numbers.
 
     FAISS's wiki, "Guidelines to choose an index": 4 to 16 sqrt(N) lists (here 4, the quickest to
-    train), at most 64 code bytes, four numbers a byte. It leaves the probes to a measurement: a
-    sixteenth of the lists is chapter 9's.
+    train), at most 64 code bytes, four numbers a byte. It leaves the probes to a measurement: an
+    eighth of the lists is ours, where more hardly help (chapter 9).
     """
     code_bytes = max(min(64, width // 4), 1)
     lists = max(min(round(4 * math.sqrt(size)), size // TILES_A_CENTROID), 1)
-    probes = min(max(lists // 16, 8), lists)
+    probes = min(max(lists // 8, 8), lists)
     return Settings(lists, probes, min(4 * code_bytes, width), code_bytes)
 
 
@@ -76,7 +76,7 @@ def train(satellite: Values, settings: Settings | None = None, seed: int = 0) ->
     size, width = shape(satellite)
     settings = settings or default_settings(size, width)
     _require_fitting(settings, size, width)
-    faiss, rng = library(), np.random.default_rng(seed)
+    faiss, rng = faiss_module(), np.random.default_rng(seed)
     room = max(TRAINING_BYTES // (4 * settings.width), settings.lists, CENTROIDS)
     rows = min(size, room, TILES_A_CENTROID * max(settings.lists, CENTROIDS))
     chosen = np.sort(rng.choice(size, rows, replace=False))
@@ -137,7 +137,7 @@ def _require_fitting(settings: Settings, size: int, width: int) -> None:
 # -- FAISS, and descriptors as it wants them -------------------------------------------------
 
 
-def library() -> Any:
+def faiss_module() -> Any:
     """FAISS, with as many threads as torch."""
     try:
         faiss = importlib.import_module("faiss")

@@ -26,9 +26,10 @@ def growth(
     -> tiles of galleries to mark.
     """
     figure, drawn = plt.subplots(1, len(panels), figsize=(4.7 * len(panels), 3.7), squeeze=False)
+    names = list(dict.fromkeys(name for methods in panels.values() for name in methods))
     for axes, (label, methods) in zip(drawn[0], panels.items(), strict=True):
-        for k, (name, (measured, continued)) in enumerate(methods.items()):
-            colour = CYCLE[k % len(CYCLE)]
+        for name, (measured, continued) in methods.items():
+            colour = CYCLE[names.index(name) % len(CYCLE)]  # the same in every panel
             axes.plot(list(continued), list(continued.values()), "--", color=colour, lw=1.3)
             axes.plot(list(measured), list(measured.values()), "o", ms=5, color=colour, label=name)
         axes.set(xscale="log", yscale="log", xlabel="tiles in the gallery", ylabel=label)
