@@ -58,7 +58,7 @@ def test_full_size_vgg_costs_what_its_layers_say():
 def test_a_step_is_three_forward_passes_and_four_when_recomputed():
     flops = cost.Flops(panorama=100, tile=10, offset=1)
     assert flops.step(training.Stage("triplet", 1, 6)) == 3 * 6 * 110
-    hybrid = training.Stage("hybrid", 1, 4, iou_weight=0.1, offset_weight=0.1)
+    hybrid = training.Stage("hybrid", 1, 4, semi_weight=0.1, offset_weight=0.1)
     assert flops.step(hybrid) == 3 * 4 * (100 + 2 * 10) + 3 * 4
     assert flops.step(hybrid, recompute=True) == 4 * 4 * (100 + 2 * 10) + 3 * 4
 

@@ -83,7 +83,8 @@ def test_every_recipe_builds_and_describes(recipe):
     ground, satellite = network(panoramas, tiles)
     assert ground.shape == (2, network.dimension) and satellite.shape == (3, network.dimension)
     torch.testing.assert_close(ground.norm(dim=1), torch.ones(2))
-    assert (network.offset is not None) == get_recipe(recipe).hybrid
+    has_head = get_recipe(recipe).hybrid and get_recipe(recipe).offset != "none"
+    assert (network.offset is not None) == has_head
 
 
 def test_only_the_siamese_baseline_shares_weights_between_the_views():
@@ -138,7 +139,7 @@ def test_an_unknown_backbone_names_the_known_ones():
     with pytest.raises(ValueError, match="vgg16.*resnet18"):
         model.backbone("no_such_network")
     recipe = dataclasses.replace(get_recipe("vigor"), aggregator="attention")
-    with pytest.raises(ValueError, match="'safa', 'average' or 'flatten'"):
+    with pytest.raises(ValueError, match="'safa', 'average', 'gem' or 'flatten'"):
         model.build(recipe, "smoke")
 
 

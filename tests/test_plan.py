@@ -115,7 +115,7 @@ def test_a_baseline_plans_no_mining_and_no_second_stage():
 
 
 def test_the_batch_is_halved_until_it_fits():
-    stage = Stage("hybrid", 1, 16, iou_weight=0.1)
+    stage = Stage("hybrid", 1, 16, semi_weight=0.1)
     needs = {
         b: footprint.needed_bytes(VIGOR, SMOKE, dataclasses.replace(stage, batch=b), "float32")
         for b in (4, 16)

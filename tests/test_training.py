@@ -44,11 +44,11 @@ def test_vigor_trains_triplet_then_hybrid_and_baselines_triplet_as_long():
     full = get_profile("full")
     vigor = training.stages(get_recipe("vigor"), full, "same-area")
     assert [(s.name, s.epochs, s.batch) for s in vigor] == [("triplet", 30, 14), ("hybrid", 15, 10)]
-    assert (vigor[1].iou_weight, vigor[1].offset_weight) == (0.1, 0.01)
+    assert (vigor[1].semi_weight, vigor[1].offset_weight) == (0.1, 0.01)
     cross = training.stages(get_recipe("vigor"), full, "cross-area")
     assert [s.epochs for s in cross] == [11, 10]
     (safa,) = training.stages(get_recipe("safa"), full, "same-area")
-    assert (safa.epochs, safa.hybrid) == (45, False)
+    assert (safa.epochs, safa.semi_weight, safa.offset_weight) == (45, 0, 0)
 
 
 def test_the_second_stage_goes_on_at_the_decayed_rate():
@@ -191,7 +191,7 @@ def test_the_offset_is_learned_with_the_right_sign(photos):
     data, chosen = photos.data, np.arange(16)
     torch.manual_seed(0)
     network = model.build("vigor", SMOKE)
-    stage = training.Stage("hybrid", 1, 16, iou_weight=0.1, offset_weight=1.0)
+    stage = training.Stage("hybrid", 1, 16, semi_weight=0.1, offset_weight=1.0)
     loss_of = training.PairLoss(network, stage, get_recipe("vigor"), floor=0.1)
     columns = np.zeros((1, 16), dtype=np.int64) + 1
     batch = training.EpochBatches(data, photos.panoramas, photos.tiles, chosen[None], columns)[0]

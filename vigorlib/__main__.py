@@ -197,12 +197,11 @@ def evaluate(
 
 def _folder_to_count(profile: str, data_root: str) -> Path | None:
     """The data root, or the embedded city of the profile if it has been made; nothing is made."""
-    from vigorlib.dataset import data_folder
-    from vigorlib.home import home
+    from vigorlib.dataset import data_folder, embedded_city
 
     if data_root:
         return data_folder(profile, data_root)
-    made = home() / "data" / profile
+    made = embedded_city(profile)
     return made if made.is_dir() else None
 
 

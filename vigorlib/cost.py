@@ -82,7 +82,7 @@ class Measured:
 
 def tiles_a_pair(stage: Stage) -> int:
     """A positive, and with the IOU loss a semi-positive."""
-    return 2 if stage.iou_weight else 1
+    return 2 if stage.semi_weight else 1
 
 
 def skeleton(recipe: Recipe, profile: Profile) -> model.CrossViewNet:
@@ -211,7 +211,7 @@ def random_batch(
         "panoramas": images(stage.batch, profile.panorama_px),
         "tiles": images(stage.batch * tiles_a_pair(stage), profile.tile_px),
         "offsets": torch.zeros(stage.batch, 2, device=device),
-        "iou": torch.full((stage.batch, 2), 0.5, device=device),
+        "closeness": torch.full((stage.batch, 2), 0.5, device=device),
     }
 
 

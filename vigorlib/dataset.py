@@ -196,10 +196,15 @@ def data_folder(profile: str, data_root: str | Path = "") -> Path:
         )
     from data_prep import city  # the one call by which the library makes its own data
 
-    folder = home() / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{profile}.lock"):  # several processes may ask at once
-        return city.make(folder / profile, size=profile)
+    folder = embedded_city(profile)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):  # several processes may ask at once
+        return city.make(folder, size=folder.name)
+
+
+def embedded_city(profile: str) -> Path:
+    """Where a profile's embedded city is, or will be: ``mini-short`` uses that of ``mini``."""
+    return home() / "data" / profile.split("-")[0]
 
 
 # -- label files -----------------------------------------------------------------------------

@@ -28,16 +28,7 @@ def measurements(
 
     offsets_px: (Q, 2) predicted for each query on its best tile, zeros for methods without.
     """
-    best = ranking.top[:, 0]
-    where: dict[str, Any] = {
-        "query_latlon": data.queries.latlon,
-        "tile_latlon": data.tiles.latlon[best],
-        "city": data.tiles.cities[best],
-        "system": data.labels,
-        "method": method,
-    }
-    error_m = metre_errors(offset_px=offsets_px, **where)
-    centre_m = metre_errors(offset_px=np.zeros_like(offsets_px), **where)
+    error_m, centre_m = errors_on(data, ranking.top[:, 0], offsets_px, method)
     metrics: dict[str, Any] = {
         **retrieval_metrics(ranking, len(data.tiles), data.references),
         "within_10m": within(error_m, 10),
@@ -61,6 +52,64 @@ def measurements(
         "centre_error_m": centre_m.astype(np.float32),
     }
     return metrics, curves, arrays
+
+
+def on_given_tiles(
+    data: Vigor, offsets_px: NDArray[np.float64], method: DistanceMethod = "geodesic"
+) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
+    """The protocol of later papers: the positive tile is given, only the offset is asked for.
+
+    offsets_px: (Q, 2) predicted on each query's positive. Returns metrics, arrays a query.
+    """
+    error_m, centre_m = errors_on(data, data.references[:, 0], offsets_px, method)
+    metrics = {
+        "within_10m_given": within(error_m, 10),
+        "within_10m_given_centre": within(centre_m, 10),
+        "median_error_given_m": float(np.median(error_m)),
+        "median_error_given_centre_m": float(np.median(centre_m)),
+    }
+    return metrics, {
+        "given_offset_px": offsets_px.astype(np.float32),
+        "given_error_m": error_m.astype(np.float32),
+        "given_centre_error_m": centre_m.astype(np.float32),
+    }
+
+
+def near_a_fix(
+    data: Vigor,
+    ranking: Ranking,
+    offsets_px: NDArray[np.float64],
+    method: DistanceMethod = "geodesic",
+) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
+    """What remains to be found around a noisy GPS fix (:mod:`vigorlib.noisy_gps`).
+
+    ranking, offsets_px: of that search. Returns metrics, arrays a query.
+    """
+    error_m, _ = errors_on(data, ranking.top[:, 0], offsets_px, method)
+    metrics = {
+        "near_top1": recall_at(ranking.positive, 1),
+        "near_top5": recall_at(ranking.positive, 5),
+        "near_within_10m": within(error_m, 10),
+        "near_median_error_m": float(np.median(error_m)),
+    }
+    return metrics, {"near_rank": ranking.positive, "near_error_m": error_m.astype(np.float32)}
+
+
+def errors_on(
+    data: Vigor, tiles: NDArray[np.int64], offsets_px: NDArray[np.float64], method: DistanceMethod
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(Q,) metres by which a position on ``tiles`` (Q,) is off: with the offset, by the centre."""
+    where: dict[str, Any] = {
+        "query_latlon": data.queries.latlon,
+        "tile_latlon": data.tiles.latlon[tiles],
+        "city": data.tiles.cities[tiles],
+        "system": data.labels,
+        "method": method,
+    }
+    return (
+        metre_errors(offset_px=offsets_px, **where),
+        metre_errors(offset_px=np.zeros_like(offsets_px), **where),
+    )
 
 
 def recall_at(rank: ArrayLike, k: int) -> float:

@@ -61,11 +61,19 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def turned(panoramas: torch.Tensor, columns: NDArray[np.int64]) -> torch.Tensor:
+    """Panoramas as seen by cameras that were turned: (B, 3, H, W), each rolled by (B,) columns."""
+    return torch.stack(
+        [image.roll(int(by), -1) for image, by in zip(panoramas, columns, strict=True)]
+    )
+
+
 class Pixels:
     """Images of one kind at one size: ``pixels[indices]`` -> uint8 tensor (B, 3, H, W), RGB.
 
     cache: folder for the memory-mapped array, or None to read images at each access: from
     ``stored``, the same images resized before ((H, W, 3) each), else from the files.
+    turns: columns by which each image is rolled, for panoramas of unknown heading; None for none.
     Safe to hand to loader processes: nothing is opened before it is needed.
     """
 
@@ -76,9 +84,10 @@ class Pixels:
         width: int,
         cache: Path | None = None,
         stored: CachedImages | None = None,
+        turns: NDArray[np.int64] | None = None,
     ) -> None:
         self.paths, self.height, self.width = list(paths), height, width
-        self.stored = stored
+        self.stored, self.turns = stored, turns
         self.file = cache / f"{self._key()}.npy" if cache else None
         self._mapped: NDArray[np.uint8] | None = None
 
@@ -94,7 +103,8 @@ class Pixels:
                 self._mapped = np.load(self.file, mmap_mode="r")
             batch = self._mapped[np.asarray(indices)]
         # (B, H, W, 3) seen as (B, 3, H, W): channels-last memory, no copy
-        return torch.from_numpy(batch).permute(0, 3, 1, 2)
+        images = torch.from_numpy(batch).permute(0, 3, 1, 2)
+        return images if self.turns is None else turned(images, self.turns[np.asarray(indices)])
 
     @property
     def source(self) -> str:

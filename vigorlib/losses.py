@@ -61,6 +61,20 @@ def iou_semi_positive(
     return ((ratio - iou_semi_positive / iou_positive) ** 2).mean()
 
 
+def semi_positive_as_negative(
+    ground: Tensor, positive: Tensor, semi_positive: Tensor, alpha: float = 10.0
+) -> Tensor:
+    """A query's own semi-positive taken for a negative: mean of log(1 + exp(alpha (d_pos - d_semi))).
+
+    ground, positive, semi_positive: (B, D) L2-normalised. Returns a scalar. One of the assignments
+    that VIGOR's ablation compares with :func:`iou_semi_positive`; the opposite one, semi-positives
+    taken for positives, is :func:`soft_margin_triplet` of the queries and their semi-positives.
+    """
+    _require_matching(ground=ground, positive=positive, semi_positive=semi_positive)
+    difference = 2 * (ground * (semi_positive - positive)).sum(dim=1)  # d_pos - d_semi
+    return F.softplus(alpha * difference).mean()
+
+
 def offset_regression(predicted: Tensor, target: Tensor) -> Tensor:
     """Squared error of the offset, summed over the two axes, mean over pairs (VIGOR Eq. 3).
 
@@ -70,6 +84,23 @@ def offset_regression(predicted: Tensor, target: Tensor) -> Tensor:
     if predicted.shape[1] != 2:
         raise ValueError(f"predicted has shape {tuple(predicted.shape)}: expected (B, 2)")
     return ((predicted - target) ** 2).sum(dim=1).mean()
+
+
+def offset_classification(scores: Tensor, cell: Tensor) -> Tensor:
+    """Cross-entropy over the cells of a grid on the tile: the offset as a class (VIGOR's ablation).
+
+    scores: (B, cells^2) un-normalised; cell: (B,) the right one's number (see
+    :meth:`vigorlib.model.OffsetHead.cell_of`). Returns a scalar.
+    """
+    if scores.ndim != 2:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}: expected (B, cells^2)")
+    _require_vector(len(scores), cell=cell)
+    if len(cell) and not 0 <= int(cell.min()) <= int(cell.max()) < scores.shape[1]:
+        raise ValueError(
+            f"cells run from {int(cell.min())} to {int(cell.max())}: expected 0 to "
+            f"{scores.shape[1] - 1}, one number for each score"
+        )
+    return F.cross_entropy(scores, cell)
 
 
 def _require_matching(**tensors: Tensor) -> None:

@@ -9,6 +9,7 @@ queries of tiles that the other half finds hard.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -22,30 +23,42 @@ Indices = NDArray[np.int64]
 class OverlapFreeBatches:
     """Draws batches of query indices in which no two queries share a tile.
 
-    references: (Q, 4) tile indices, positive first.
+    references: (Q, 4) tile indices, positive first; among: queries that may be drawn (None: all).
     """
 
     MAX_TRIES = 1000
 
-    def __init__(self, references: Indices) -> None:
+    def __init__(self, references: Indices, among: Indices | None = None) -> None:
         self.references = np.asarray(references)
-        positives = self.references[:, 0]
+        among = np.arange(len(self.references)) if among is None else among
+        positives = self.references[among, 0]
         order = np.argsort(positives, kind="stable")
         self.positive_tiles, starts = np.unique(positives[order], return_index=True)
+        order = among[order]
         self._queries_of = dict(
             zip(self.positive_tiles.tolist(), np.split(order, starts[1:]), strict=True)
         )
 
     def epoch(
-        self, steps: int, batch: int, rng: np.random.Generator, hard: Indices | None = None
+        self,
+        steps: int,
+        batch: int,
+        rng: np.random.Generator,
+        hard: Indices | None = None,
+        mined_share: float = 0.5,
     ) -> Indices:
-        """(steps, batch) query indices. With ``hard`` (Q, K), half of each batch is mined.
+        """(steps, batch) query indices. With ``hard`` (Q, K), a share of each batch is mined.
 
         hard[q] lists the positive tiles of others that the network confuses with query q's.
         """
-        return np.stack([self._batch(batch, rng, hard) for _ in range(steps)])
+        mined = 0 if hard is None else int(mined_share * batch)
+        if not 0 <= mined < batch:
+            raise ValueError(f"mined_share is {mined_share}: expected 0 to less than 1")
+        return np.stack([self._batch(batch, mined, rng, hard) for _ in range(steps)])
 
-    def _batch(self, size: int, rng: np.random.Generator, hard: Indices | None) -> Indices:
+    def _batch(
+        self, size: int, mined: int, rng: np.random.Generator, hard: Indices | None
+    ) -> Indices:
         chosen: list[int] = []
         used: set[int] = set()
 
@@ -55,10 +68,10 @@ class OverlapFreeBatches:
                 chosen.append(query)
                 used.update(tiles)
 
-        random_size = size if hard is None else size - size // 2
-        self._fill(chosen, random_size, rng, add)
+        self._fill(chosen, size - mined, rng, add)
         if hard is not None:
-            for anchor in chosen[: size - random_size]:
+            anchors = itertools.cycle(chosen.copy())
+            for anchor in itertools.islice(anchors, mined):
                 add(self._query_of(int(rng.choice(hard[anchor])), rng))
             self._fill(chosen, size, rng, add)  # a hard example that overlapped is replaced
         return np.array(chosen)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -129,9 +129,12 @@ class ResNet(Backbone):
 
 
 class TimmBackbone(Backbone):
-    """The last feature map of any timm network: (B, 3, H, W) -> (B, channels, H/s, W/s)."""
+    """The last feature map of any timm network: (B, 3, H, W) -> (B, channels, H/s, W/s).
 
-    def __init__(self, name: str, pretrained: bool = False) -> None:
+    settings: what ``timm.create_model`` takes, for narrower relatives of a network.
+    """
+
+    def __init__(self, name: str, pretrained: bool = False, **settings: Any) -> None:
         super().__init__()
         import timm
 
@@ -141,7 +144,9 @@ class TimmBackbone(Backbone):
                 f"unknown backbone {name!r}: expected one of {', '.join(BACKBONES)} or a name from "
                 f"timm.list_models() (similar there: {close})"
             )
-        self.network = timm.create_model(name, pretrained=pretrained, features_only=True)
+        self.network = timm.create_model(
+            name, pretrained=pretrained, features_only=True, **settings
+        )
         self.channels = self.network.feature_info.channels()[-1]  # type: ignore[operator,union-attr]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -154,6 +159,13 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
     "resnet34": lambda: ResNet((3, 4, 6, 3)),
     "vgg16-narrow": lambda: VGG((12, 24, 64, 160), layers=(1, 1, 1, 1), batch_norm=True),
     "resnet-narrow": lambda: ResNet((1, 1, 1), width=32),
+    "convnext-narrow": lambda: TimmBackbone(
+        "convnext_atto",
+        patch_size=2,
+        depths=(1, 1, 2, 1),
+        dims=(16, 48, 160, 160),
+        out_indices=(0, 1, 2),  # the fourth stage is left out
+    ),
     "vgg16-tiny": lambda: VGG((8, 8, 16, 16), layers=(1, 1, 1, 1)),
 }
 """Backbones by name; add your own (a module with ``.channels``) to use it in a recipe."""
@@ -307,6 +319,22 @@ class SAFA(nn.Module):
         return torch.einsum("bchw,bdhw->bdc", features, weights).flatten(1)
 
 
+class GeM(nn.Module):
+    """Generalised mean over positions, (mean x^p)^(1/p), then a linear layer. (B, C, H, W) -> (B, D).
+
+    p is learned from 3 on: 1 is the average, infinity the maximum. Source: Radenovic et al. 2019.
+    """
+
+    def __init__(self, project: nn.Module) -> None:
+        super().__init__()
+        self.project = project
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        powers = features.float().clamp_min(1e-3) ** self.p  # (B, C, H, W)
+        return self.project(powers.mean(dim=(2, 3)) ** (1 / self.p))
+
+
 class FlattenProject(nn.Module):
     """The reproduction report's aggregator: reweighted maps are flattened and projected, not summed.
 
@@ -400,22 +428,43 @@ class OffsetHead(nn.Module):
     """Offset from the pair of un-normalised descriptors, satellite first (VIGOR section 3.4).
 
     ground, satellite: (B, D) -> (B, 2) offsets [north, east] in units of half a tile.
+    cells: 0 to regress the offset; else it is a class, one of cells x cells on the central square
+    where a positive's query stands (10 x 10: 3.6 m a cell), and the offset is its cell's centre.
     rescale: for training from scratch, where the released code's head does not do: each descriptor
     is brought to length sqrt(D) first (lengths drift), and the last layer starts at zero, so that
     the first prediction is the tile's centre and an untrained head does not shake the backbone.
     """
 
-    def __init__(self, dimension: int, hidden: int = 512, rescale: bool = False) -> None:
+    def __init__(
+        self, dimension: int, hidden: int = 512, rescale: bool = False, cells: int = 0
+    ) -> None:
         super().__init__()
-        self.rescale = rescale
+        self.rescale, self.cells = rescale, cells
         self.layers = nn.Sequential(
-            nn.Linear(2 * dimension, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 2)
+            nn.Linear(2 * dimension, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, cells**2 if cells else 2),
         )
         if rescale:
             for parameter in self.layers[-1].parameters():
                 nn.init.zeros_(parameter)
 
     def forward(self, ground: Tensor, satellite: Tensor) -> Tensor:
+        scores = self.scores(ground, satellite)
+        return self.centre_of(scores.argmax(dim=1)) if self.cells else scores
+
+    def cell_of(self, offset: Tensor) -> Tensor:
+        """(B, 2) offsets in half tiles -> (B,) cells, row by row; beyond the square: the nearest."""
+        place = ((offset + 0.5) * self.cells).floor().long().clamp(0, self.cells - 1)
+        return place[:, 0] * self.cells + place[:, 1]
+
+    def centre_of(self, cell: Tensor) -> Tensor:
+        """(B,) cells -> (B, 2) offsets of their centres."""
+        place = torch.stack([cell // self.cells, cell % self.cells], dim=1)
+        return (place + 0.5) / self.cells - 0.5
+
+    def scores(self, ground: Tensor, satellite: Tensor) -> Tensor:
+        """What is trained: the offset (B, 2), or a score for each cell (B, cells^2)."""
         if self.rescale:
             ground, satellite = (
                 F.normalize(x, dim=1) * x.shape[1] ** 0.5 for x in (ground, satellite)
@@ -490,15 +539,23 @@ def build(
     ]
     channels = branches[0].backbone.channels
     dimension = channels * recipe.heads if recipe.aggregator == "safa" else profile.dimension
-    shared = nn.Linear(channels, dimension) if recipe.aggregator == "average" else None
+    shared = nn.Linear(channels, dimension) if recipe.aggregator in ("average", "gem") else None
     for branch, shape in zip(branches, shapes, strict=True):
         branch.aggregator = _aggregator(recipe, channels, shape, dimension, shared)
-    head = (
-        OffsetHead(dimension, profile.offset_hidden, profile.offset_rescale)
-        if recipe.hybrid
-        else None
+    return CrossViewNet(
+        branches[0], branches[1], dimension, _offset_head(recipe, profile, dimension)
     )
-    return CrossViewNet(branches[0], branches[1], dimension, head)
+
+
+def _offset_head(recipe: Recipe, profile: Profile, dimension: int) -> OffsetHead | None:
+    if recipe.offset not in ("regression", "classification", "none"):
+        raise ValueError(
+            f"unknown offset {recipe.offset!r}: expected 'regression', 'classification' or 'none'"
+        )
+    if not recipe.hybrid or recipe.offset == "none":
+        return None
+    cells = recipe.offset_cells if recipe.offset == "classification" else 0
+    return OffsetHead(dimension, profile.offset_hidden, profile.offset_rescale, cells)
 
 
 def _aggregator(
@@ -510,8 +567,10 @@ def _aggregator(
         return FlattenProject(channels, *shape, heads=recipe.heads, dimension=dimension)
     if recipe.aggregator == "average" and shared is not None:
         return GlobalAverage(shared)
+    if recipe.aggregator == "gem" and shared is not None:
+        return GeM(shared)
     raise ValueError(
-        f"unknown aggregator {recipe.aggregator!r}: expected 'safa', 'average' or 'flatten'"
+        f"unknown aggregator {recipe.aggregator!r}: expected 'safa', 'average', 'gem' or 'flatten'"
     )
 
 

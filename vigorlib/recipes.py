@@ -21,12 +21,23 @@ class Recipe:
     """What is trained. Defaults are VIGOR's own.
 
     backbone: a name of :data:`vigorlib.model.BACKBONES` or of timm (profiles may replace it by a
-    narrow relative); aggregator: ``safa``, ``average`` (global average pooling and a linear layer
+    narrow relative); aggregator: ``safa``, ``average``, ``gem`` (global pooling and a linear layer
     shared by both views) or ``flatten`` (the report's); heads: of SAFA or flatten.
-    mining: half of each batch from the pool of hard examples, from the profile's epoch on.
-    hybrid: a second stage that adds the IOU and offset losses; without it the triplet loss is
-    trained for the epochs of both stages, so that all rows see as many pairs.
+    hybrid: a second stage that adds losses of semi-positives and offset; without it the triplet
+    loss is trained for the epochs of both stages, so that all rows see as many pairs.
     alpha, include_diagonal: of the soft-margin triplet loss.
+    semi_positives: what the second stage makes of them: similarity ratios that follow the ``iou``
+    or the ``distance``, ``positive`` or ``negative`` examples, or ``ignored``.
+    offset: ``regression``, ``classification`` on a grid of offset_cells^2, or ``none``.
+    iou_weight, offset_weight: in place of the profile's.
+    mining: part of each batch (mined_share) from the pool of hard examples, from the profile's
+    epoch on. pool_share: of the candidate tiles that are ranked; hard_factor: times the profile's
+    pool_hard; fresh_pool: describe everything again at each refresh instead of keeping what
+    training saw.
+    training_share: of the training queries, as many steps as with all. orientation: ``unknown``
+    rolls every panorama, in training at random, in testing each by a fixed angle.
+    restart: the second stage begins with the first learning rate and a fresh optimiser.
+    skip_epochs: left out of the first stage.
     """
 
     name: str
@@ -38,6 +49,19 @@ class Recipe:
     hybrid: bool = True
     alpha: float = 10.0
     include_diagonal: bool = False
+    semi_positives: str = "iou"
+    offset: str = "regression"
+    offset_cells: int = 10
+    iou_weight: float | None = None
+    offset_weight: float | None = None
+    mined_share: float = 0.5
+    pool_share: float = 1.0
+    hard_factor: float = 1.0
+    fresh_pool: bool = False
+    training_share: float = 1.0
+    orientation: str = "known"
+    restart: bool = False
+    skip_epochs: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,10 +126,48 @@ RECIPES: dict[str, Recipe] = {
         Recipe("vigor-flatten", "ResNet, flatten head", "resnet18", "flatten", heads=4),
     )
 }
+
+
+def _variant(name: str, title: str, **changes: object) -> None:
+    """VIGOR with one thing changed, for an ablation (see :mod:`vigorlib.ablations`)."""
+    recipe = dataclasses.replace(RECIPES["vigor"], name=f"vigor-{name}", title=title, **changes)  # type: ignore[arg-type]
+    RECIPES[recipe.name] = recipe
+
+
+_variant("semi-ignored", "semi-positives ignored", semi_positives="ignored")
+_variant("semi-positive", "semi-positives as positives", semi_positives="positive")
+_variant("semi-negative", "semi-positives as negatives", semi_positives="negative")
+_variant("semi-distance", "ratio of distances", semi_positives="distance")
+_variant("no-offset", "no offset", offset="none")
+_variant("offset-classes", "offset as a class", offset="classification")
+_variant("no-mining", "no mining", mining=False)
+_variant("small-pool", "a quarter of the pool", pool_share=0.25)
+_variant("hardest", "a third as many hard tiles", hard_factor=1 / 3)
+_variant("mined-quarter", "a quarter of the batch mined", mined_share=0.25)
+_variant("mined-most", "three quarters mined", mined_share=0.75)
+_variant("heads-1", "1 head", heads=1)
+_variant("heads-2", "2 heads", heads=2)
+_variant("heads-4", "4 heads", heads=4)
+_variant("average", "global average", aggregator="average")
+_variant("gem", "GeM", aggregator="gem")
+_variant("flat", "flatten head", aggregator="flatten", heads=4)
+_variant("convnext", "ConvNeXt", backbone="convnext_base")
+_variant("alpha-5", "alpha 5", alpha=5.0)
+_variant("alpha-20", "alpha 20", alpha=20.0)
+_variant("any-heading", "heading unknown", orientation="unknown")
+_variant("half-data", "half of the training queries", training_share=0.5)
+_variant("quarter-data", "a quarter of the training queries", training_share=0.25)
+_variant("paper-weights", "weights 1 as in the paper", iou_weight=1.0, offset_weight=1.0)
+_variant("restart", "learning rate starts anew", restart=True)
+_variant("fresh-pool", "pool described afresh", fresh_pool=True)
+_variant("epoch-less", "one triplet epoch less", skip_epochs=1)
+
 MAIN_ROWS = ("siamese", "safa", "safa-mining", "vigor")
 """The four rows of the paper's main table."""
 
-_NARROW = MappingProxyType({"vgg16": "vgg16-narrow", "resnet18": "resnet-narrow"})
+_NARROW = MappingProxyType(
+    {"vgg16": "vgg16-narrow", "resnet18": "resnet-narrow", "convnext_base": "convnext-narrow"}
+)
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
@@ -141,7 +203,7 @@ PROFILES: dict[str, Profile] = {
             panorama_px=(32, 64),
             pretrained=False,
             pool=False,
-            backbones=MappingProxyType({"vgg16": "vgg16-tiny", "resnet18": "resnet-narrow"}),
+            backbones=MappingProxyType({**_NARROW, "vgg16": "vgg16-tiny"}),
             dimension=64,
             offset_hidden=32,
             offset_rescale=True,
@@ -165,14 +227,36 @@ PROFILES: dict[str, Profile] = {
     )
 }
 """``full-original`` is ``full`` from the released code's own weights and label files."""
+PROFILES["mini-short"] = dataclasses.replace(
+    PROFILES["mini"],
+    name="mini-short",
+    epochs=MappingProxyType({"same-area": (1, 2), "cross-area": (1, 1)}),
+    mining_from_epoch=1,
+)
+"""For ablations: the city and network of ``mini``, three epochs instead of seven."""
 
 LATER_SETTINGS: dict[str, object] = {
     "weights": "torchvision",
     "checkpoint_activations": False,
     "compile": False,
+    "semi_positives": "iou",
+    "offset": "regression",
+    "offset_cells": 10,
+    "iou_weight": None,
+    "offset_weight": None,
+    "mined_share": 0.5,
+    "pool_share": 1.0,
+    "hard_factor": 1.0,
+    "fresh_pool": False,
+    "training_share": 1.0,
+    "orientation": "known",
+    "restart": False,
+    "skip_epochs": 0,
 }
 """Settings younger than recorded runs, with the value all earlier runs had: at it they do not count
 in a run's name, so that a new setting renames no run."""
+FIRST_REPLACEMENTS = ("vgg16", "resnet18")
+"""Only these of a profile's backbones count in a run's name; later ones are named by their layers."""
 
 
 def get_recipe(recipe: Recipe | str) -> Recipe:
@@ -210,6 +294,9 @@ def settings_hash(recipe: Recipe, profile: Profile, architecture: str = "") -> s
     settings = [as_dict(recipe), as_dict(profile)]
     for entry in settings:
         entry.pop("title", None)
+        if isinstance(replacements := entry.get("backbones"), dict):
+            kept = {k: v for k, v in replacements.items() if k in FIRST_REPLACEMENTS}
+            entry["backbones"] = kept
         for name, value in LATER_SETTINGS.items():
             if entry.get(name) == value:
                 del entry[name]

@@ -13,7 +13,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vigorlib import device, evaluation, image_cache, model, processes, retrieval
-from vigorlib.dataset import Protocol, Vigor, data_folder
+from vigorlib import device, evaluation, image_cache, model, noisy_gps, processes, retrieval
+from vigorlib.dataset import Protocol, Vigor, data_folder, embedded_city
 from vigorlib.descriptors import Descriptors, describe, predict_offsets
 from vigorlib.files import write_atomically, write_json
 from vigorlib.geometry import HALF_TILE_PX
@@ -89,9 +89,12 @@ class Run:
             return self.arrays()
         except FileNotFoundError:
             network = self.network().to(device.pick())
-            root = data_folder(self.profile.name, data_root)
-            test = photographs(root, self.profile, self.protocol, "test", progress=False)  # type: ignore[arg-type]
-            return evaluate(network, test, self.profile, progress=False)[2]
+            return evaluate(network, self.test_set(data_root), self.profile, progress=False)[2]
+
+    def test_set(self, data_root: str | Path = "") -> Photographs:
+        """What the run is tested on."""
+        root = data_folder(self.profile.name, data_root)
+        return photographs(root, self.profile, self.protocol, "test", False, self.recipe)  # type: ignore[arg-type]
 
     def _file(self, name: str) -> Path:
         if self.folder is None or not (self.folder / name).exists():
@@ -161,11 +164,19 @@ def local_runs(profile: str) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-def keep(run: Run, weights: bool = False) -> Path:
-    """Store a run's record in ``results/``, to come with the project; with ``weights`` the network
-    too, in half precision. Returns the record's file."""
+def keep(run: Run, weights: bool = False, tiles: bool = True) -> Path:
+    """Store a run's record and answers in ``results/``, to come with the project.
+
+    weights: the network too, in half precision; tiles: which tiles each query found, too, the best
+    five. Returns the record's file.
+    """
     file = home() / "results" / run.profile.name / f"{run.record['name']}.json"
     write_json(file, run.record)
+    answers = {name: _slim(name, values) for name, values in run.arrays().items()}
+    if not tiles:
+        answers = {name: v for name, v in answers.items() if v.ndim == 1}
+    file.with_suffix("").mkdir(exist_ok=True)
+    _store_answers(file.with_suffix(""), answers)
     if weights:
         from safetensors.torch import save_file
 
@@ -174,6 +185,15 @@ def keep(run: Run, weights: bool = False) -> Path:
             file.with_suffix("") / "network.safetensors", lambda path: save_file(state, path)
         )
     return file
+
+
+def _slim(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Answers as small as they may be: metres cut (not rounded: thresholds hold) to centimetres."""
+    if name.endswith("_m"):
+        return (np.floor(values.astype(np.float64) * 100) / 100).astype(np.float32)
+    if name.endswith("_px"):
+        return np.rint(values).astype(np.int16)
+    return values[:, :5] if name.startswith("top") else values.astype(np.int32)
 
 
 # -- finding ---------------------------------------------------------------------------------
@@ -186,7 +206,7 @@ def _local(folder: Path, profile: Profile, data_root: str | Path) -> Found | Non
     record = _read_record(folder / "record.json")
     if record is None:
         return None
-    root = Path(data_root) if data_root else home() / "data" / profile.name
+    root = Path(data_root) if data_root else embedded_city(profile.name)
     if root.exists() and record["data"] != fingerprint(root):
         return None
     return record, LOCAL, folder
@@ -237,22 +257,36 @@ class Photographs:
 
 
 def photographs(
-    root: Path, profile: Profile, protocol: Protocol, subset: str, progress: bool = True
+    root: Path,
+    profile: Profile,
+    protocol: Protocol,
+    subset: str,
+    progress: bool = True,
+    recipe: Recipe | None = None,
 ) -> Photographs:
     """Open a subset; small profiles decode it once into ``<root>/.pixels``, others read what
-    ``python -m data_prep.cache`` has stored there, else the originals."""
-    data = Vigor(root, protocol, subset, labels=profile.labels)  # type: ignore[arg-type]
+    ``python -m data_prep.cache`` has stored there, else the originals.
 
-    def pixels(paths: list[Path], size: tuple[int, int]) -> Pixels:
+    For a recipe of unknown orientation each test panorama is rolled by an angle of its own (always
+    the same); training draws new angles.
+    """
+    data = Vigor(root, protocol, subset, labels=profile.labels)  # type: ignore[arg-type]
+    turns = None
+    if recipe and recipe.orientation == "unknown" and subset == "test":
+        turns = np.random.default_rng(0).integers(0, profile.panorama_px[1], len(data))
+
+    def pixels(
+        paths: list[Path], size: tuple[int, int], turns: NDArray[np.int64] | None = None
+    ) -> Pixels:
         if not profile.in_memory:
-            return Pixels(paths, *size, stored=image_cache.find(paths, *size))
-        images = Pixels(paths, *size, cache=root / ".pixels")
+            return Pixels(paths, *size, stored=image_cache.find(paths, *size), turns=turns)
+        images = Pixels(paths, *size, cache=root / ".pixels", turns=turns)
         images.prepare(progress)
         return images
 
     return Photographs(
         data,
-        pixels(data.queries.paths(), profile.panorama_px),
+        pixels(data.queries.paths(), profile.panorama_px, turns),
         pixels(data.tiles.paths(), profile.tile_px),
     )
 
@@ -298,7 +332,9 @@ def _train(assigned: _Assignment, report: Callable[[int, int, str], None] | None
 def _both_subsets(assigned: _Assignment) -> list[Photographs]:
     progress = assigned.progress and processes.is_main()
     return [
-        photographs(assigned.root, assigned.profile, assigned.protocol, subset, progress)
+        photographs(
+            assigned.root, assigned.profile, assigned.protocol, subset, progress, assigned.recipe
+        )
         for subset in ("train", "test")
     ]
 
@@ -358,15 +394,18 @@ def _store(
     shared = {v.data_ptr(): v for v in state.values()}
     state = {k: v if shared[v.data_ptr()] is v else v.clone() for k, v in state.items()}
     write_atomically(folder / "network.safetensors", lambda path: save_file(state, path))
-
-    def save_arrays(path: Path) -> None:
-        with path.open("wb") as file:  # a file object, so that NumPy adds no ending of its own
-            np.savez_compressed(file, **arrays)
-
-    write_atomically(folder / "evaluation.npz", save_arrays)
+    _store_answers(folder, arrays)
     write_json(folder / "record.json", record)
     for checkpoint in folder.glob("checkpoint*.pt"):
         checkpoint.unlink()
+
+
+def _store_answers(folder: Path, arrays: dict[str, Any]) -> None:
+    def save(path: Path) -> None:
+        with path.open("wb") as file:  # a file object, so that NumPy adds no ending of its own
+            np.savez_compressed(file, **arrays)
+
+    write_atomically(folder / "evaluation.npz", save)
 
 
 def evaluate(
@@ -379,11 +418,37 @@ def evaluate(
     ground, satellite = describe_both(network, test, profile, progress=progress)
     data = test.data
     ranking = _shared_ranks(ground.values, satellite.values, data.references)
-    best = ranking.top[:, 0]
-    offsets = np.zeros((len(data), 2))
-    if network.offset is not None:
-        offsets = predict_offsets(network, ground, satellite, best) * HALF_TILE_PX
-    return evaluation.measurements(data, ranking, offsets)
+    tiles_near = noisy_gps.candidates(data, np.random.default_rng(0))
+    near = noisy_gps.ranks_among(ground.values, satellite.values, data.references, tiles_near)
+
+    def offsets_px(tiles: NDArray[np.int64]) -> NDArray[np.float64]:
+        if network.offset is None:
+            return np.zeros((len(data), 2))
+        return predict_offsets(network, ground, satellite, tiles) * HALF_TILE_PX
+
+    metrics, curves, arrays = evaluation.measurements(data, ranking, offsets_px(ranking.top[:, 0]))
+    for more, more_arrays in (
+        evaluation.on_given_tiles(data, offsets_px(data.references[:, 0])),
+        evaluation.near_a_fix(data, near, offsets_px(near.top[:, 0])),
+    ):
+        metrics |= more
+        arrays |= more_arrays
+    return metrics, curves, arrays
+
+
+def evaluate_again(run: Run, data_root: str | Path = "") -> Run:
+    """A local run with fresh measurements, stored with it: after evaluation has learned to say more.
+
+    The record keeps when and by which code the network was trained, and says the same of these.
+    """
+    network = run.network().to(device.pick())
+    metrics, curves, arrays = evaluate(network, run.test_set(data_root), run.profile)
+    made = provenance_of_now(run.profile)
+    record = {**run.record, "metrics": metrics, "curves": curves, "evaluated": made}
+    assert run.folder is not None  # it has a network
+    _store_answers(run.folder, arrays)
+    write_json(run.folder / "record.json", record)
+    return replace(run, record=record)
 
 
 def _shared_ranks(

@@ -24,16 +24,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
 from vigorlib import losses, processes
 from vigorlib.dataset import Vigor
+from vigorlib.descriptors import describe
 from vigorlib.device import out_of_memory_explained
 from vigorlib.files import write_atomically
 from vigorlib.geometry import HALF_TILE_PX, tile_iou
-from vigorlib.images import Pixels
+from vigorlib.images import Pixels, turned
 from vigorlib.mining import Indices, OverlapFreeBatches, Pool
 from vigorlib.model import CrossViewNet
 from vigorlib.processes import gathered
@@ -48,27 +50,43 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with one loss. Weights of zero leave a term out."""
+    """A stretch of training with one loss. Weights of zero leave a term out.
+
+    semi_positives, offset: the recipe's words for what the terms are.
+    """
 
     name: str
     epochs: int
     batch: int
-    iou_weight: float = 0.0
+    semi_weight: float = 0.0
     offset_weight: float = 0.0
+    semi_positives: str = "iou"
+    offset: str = "regression"
 
-    @property
-    def hybrid(self) -> bool:
-        return self.iou_weight > 0 or self.offset_weight > 0
+
+SEMI_POSITIVES = ("iou", "distance", "positive", "negative", "ignored")
 
 
 def stages(recipe: Recipe, profile: Profile, protocol: str) -> list[Stage]:
-    """Triplet, then hybrid for recipes that have it; the same number of epochs for those without."""
+    """Triplet, then hybrid for recipes that have it; the same number of epochs for those without.
+
+    Semi-positives that follow a ratio have the profile's small weight (VIGOR Eq. 2); taken for
+    positives or negatives they weigh as much as these.
+    """
     triplet, hybrid = profile.epochs[protocol]
+    triplet -= recipe.skip_epochs
     if not recipe.hybrid:
         return [Stage("triplet", triplet + hybrid, profile.batch)]
+    semi, offset = recipe.semi_positives, recipe.offset
+    if semi not in SEMI_POSITIVES:
+        raise ValueError(f"unknown semi_positives {semi!r}: expected {', '.join(SEMI_POSITIVES)}")
+    ratio = profile.iou_weight if recipe.iou_weight is None else recipe.iou_weight
+    semi_weight = {"iou": ratio, "distance": ratio, "ignored": 0.0}.get(semi, 1.0)
+    head = profile.offset_weight if recipe.offset_weight is None else recipe.offset_weight
+    offset_weight = 0.0 if offset == "none" else head
     return [
         Stage("triplet", triplet, profile.batch),
-        Stage("hybrid", hybrid, profile.hybrid_batch, profile.iou_weight, profile.offset_weight),
+        Stage("hybrid", hybrid, profile.hybrid_batch, semi_weight, offset_weight, semi, offset),
     ]
 
 
@@ -98,10 +116,11 @@ class PairLoss(nn.Module):
         self.network, self.stage, self.recipe, self.floor = network, stage, recipe, floor
 
     def forward(
-        self, panoramas: Tensor, tiles: Tensor, offsets: Tensor, iou: Tensor
+        self, panoramas: Tensor, tiles: Tensor, offsets: Tensor, closeness: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
         """panoramas (b, 3, H, W); tiles (b, 3, h, w), or (2 b, ...) positives then semi-positives;
-        offsets (B, 2) in half tiles and iou (B, 2) of the *global* batch, B = b * processes.
+        offsets (B, 2) in half tiles and closeness (B, 2), of positive and semi-positive, of the
+        *global* batch, B = b * processes.
 
         Returns the loss, its parts, and the normalised descriptors (B, D) of queries and positives.
         """
@@ -117,17 +136,33 @@ class PairLoss(nn.Module):
                 )
             }
             total = parts["triplet"]
-            if self.stage.iou_weight:
+            if self.stage.semi_weight:
                 semi = F.normalize(gathered(satellite[count:]), dim=1)
-                parts["iou"] = losses.iou_semi_positive(
-                    ground, positive, semi, iou[:, 0], iou[:, 1], self.floor
-                )
-                total = total + self.stage.iou_weight * parts["iou"]
+                name = "iou" if self.stage.semi_positives == "iou" else "semi-positive"
+                parts[name] = self._semi_positive_loss(ground, positive, semi, closeness)
+                total = total + self.stage.semi_weight * parts[name]
             if self.stage.offset_weight and self.network.offset is not None:
-                predicted = self.network.offset(ground_raw, positive_raw)
-                parts["offset"] = losses.offset_regression(predicted, offsets)
+                head = self.network.offset
+                scores = head.scores(ground_raw, positive_raw)
+                parts["offset"] = (
+                    losses.offset_classification(scores, head.cell_of(offsets))
+                    if self.stage.offset == "classification"
+                    else losses.offset_regression(scores, offsets)
+                )
                 total = total + self.stage.offset_weight * parts["offset"]
         return total, parts, (ground.detach(), positive.detach())
+
+    def _semi_positive_loss(
+        self, ground: Tensor, positive: Tensor, semi: Tensor, closeness: Tensor
+    ) -> Tensor:
+        alpha = self.recipe.alpha
+        if self.stage.semi_positives == "positive":
+            return losses.soft_margin_triplet(ground, semi, alpha, self.recipe.include_diagonal)
+        if self.stage.semi_positives == "negative":
+            return losses.semi_positive_as_negative(ground, positive, semi, alpha)
+        return losses.iou_semi_positive(
+            ground, positive, semi, closeness[:, 0], closeness[:, 1], self.floor
+        )
 
 
 # -- batches ---------------------------------------------------------------------------------
@@ -136,7 +171,9 @@ class PairLoss(nn.Module):
 class EpochBatches(Dataset[dict[str, Tensor]]):
     """The steps of one epoch, item i being the tensors of step i for one process.
 
-    queries: (steps, B) query indices; semi: (steps, B) which of the three semi-positives, 1..3.
+    queries: (steps, B) query indices; semi: (steps, B) which of the three semi-positives, 1..3;
+    closeness: of a tile by its offset, (..., 2) -> (...); turns: (steps, B) columns by which each
+    panorama is rolled.
     """
 
     def __init__(
@@ -148,9 +185,11 @@ class EpochBatches(Dataset[dict[str, Tensor]]):
         semi: Indices | None,
         rank: int = 0,
         processes: int = 1,
+        closeness: Callable[[NDArray[np.float64]], NDArray[np.float64]] = tile_iou,
+        turns: Indices | None = None,
     ) -> None:
         self.data, self.panoramas, self.tiles = data, panoramas, tiles
-        self.queries, self.semi = queries, semi
+        self.queries, self.semi, self.closeness, self.turns = queries, semi, closeness, turns
         share = queries.shape[1] // processes
         self.mine = slice(rank * share, (rank + 1) * share)
 
@@ -164,13 +203,24 @@ class EpochBatches(Dataset[dict[str, Tensor]]):
         if self.semi is not None:
             columns[:, 1] = self.semi[step]
         wanted = np.take_along_axis(references, columns, axis=1)[self.mine]  # (b, 1 or 2)
-        iou = np.take_along_axis(tile_iou(offsets), columns, axis=1)
+        closeness = np.take_along_axis(self.closeness(offsets), columns, axis=1)
+        panoramas = self.panoramas[queries[self.mine]]
+        if self.turns is not None:
+            panoramas = turned(panoramas, self.turns[step, self.mine])
         return {
-            "panoramas": self.panoramas[queries[self.mine]],
+            "panoramas": panoramas,
             "tiles": self.tiles[wanted.T.reshape(-1)],  # positives, then semi-positives
             "offsets": torch.from_numpy(offsets[:, 0] / HALF_TILE_PX).float(),
-            "iou": torch.from_numpy(iou).float(),
+            "closeness": torch.from_numpy(closeness).float(),
         }
+
+
+def nearness(offset_px: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse distance of a tile's centre from the query: its ratios are VIGOR's distance ratios.
+
+    (..., 2) offsets in pixels -> (...), at most 1 (a pixel).
+    """
+    return 1 / np.maximum(np.linalg.norm(offset_px, axis=-1), 1)
 
 
 # -- the loop --------------------------------------------------------------------------------
@@ -238,7 +288,7 @@ class Trainer:
                 branch.compile()  # in place: names of weights stay
         # prepared, so that float16's scaled gradients are scaled back and overflows skipped
         self.optimizer = self.accelerator.prepare_optimizer(_optimizer(network, profile))
-        self.sampler = OverlapFreeBatches(data.references)
+        self.sampler = OverlapFreeBatches(data.references, self._training_queries())
         self.pool = (
             Pool(len(data), len(data.tiles), network.dimension)
             if recipe.mining and processes.is_main()
@@ -268,6 +318,13 @@ class Trainer:
             self._save()
         return self.state
 
+    def _training_queries(self) -> Indices | None:
+        """The queries that may be drawn; None for all."""
+        if self.recipe.training_share == 1:
+            return None
+        order = np.random.default_rng([self.seed, 2]).permutation(len(self.data))
+        return np.sort(order[: max(int(self.recipe.training_share * len(order)), 1)])
+
     def _remaining_epochs(self) -> Iterator[tuple[Stage, int]]:
         epoch = 0
         for stage in self.stages:
@@ -278,11 +335,13 @@ class Trainer:
 
     def _train_epoch(self, stage: Stage, epoch: int, bar: tqdm[Any]) -> None:
         done = self.state.step - epoch * self.steps_per_epoch
+        if self.recipe.restart and self.state.step == self._first_step(stage):
+            self.optimizer.state.clear()
         batches = self._draw(stage, epoch, refresh=done == 0)
         loss_module = self._wrapped(stage)
         self.network.train()
         for i, batch in enumerate(self._loader(batches, done), start=done):
-            self._train_step(loss_module, batch, batches.queries[i])
+            self._train_step(stage, loss_module, batch, batches.queries[i])
             bar.update()
             if self.state.step % self.window == 0:
                 self._log(stage, epoch, batches.queries[i])
@@ -294,8 +353,21 @@ class Trainer:
             self.state.watched.append({"step": self.state.step, **self.watch(self.network)})
         self._save()
 
-    def _train_step(self, module: nn.Module, batch: dict[str, Tensor], queries: Indices) -> None:
-        rate = learning_rate(self.profile, self.state.step, self.total)
+    def _first_step(self, stage: Stage) -> int:
+        before = self.stages[: self.stages.index(stage)]
+        return self.steps_per_epoch * sum(earlier.epochs for earlier in before)
+
+    def _learning_rate(self, stage: Stage) -> float:
+        """Over all of training, or anew for each stage."""
+        if not self.recipe.restart:
+            return learning_rate(self.profile, self.state.step, self.total)
+        step = self.state.step - self._first_step(stage)
+        return learning_rate(self.profile, step, self.steps_per_epoch * stage.epochs)
+
+    def _train_step(
+        self, stage: Stage, module: nn.Module, batch: dict[str, Tensor], queries: Indices
+    ) -> None:
+        rate = self._learning_rate(stage)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.items()}
@@ -315,28 +387,52 @@ class Trainer:
         rng = np.random.default_rng([self.seed, epoch])
         mining = self.recipe.mining and epoch >= self.profile.mining_from_epoch
         if mining and refresh:
+            if self.recipe.fresh_pool:
+                self._describe_pool()
             self.hard = processes.from_main(partial(self._hardest, epoch))
         hard = self.hard if mining else None
-        queries = self.sampler.epoch(self.steps_per_epoch, stage.batch, rng, hard)
-        semi = rng.integers(1, 4, queries.shape) if stage.iou_weight else None
+        queries = self.sampler.epoch(
+            self.steps_per_epoch, stage.batch, rng, hard, self.recipe.mined_share
+        )
+        semi = rng.integers(1, 4, queries.shape) if stage.semi_weight else None
+        turns = None
+        if self.recipe.orientation == "unknown":
+            turns = rng.integers(0, self.profile.panorama_px[1], queries.shape)
+        closeness = nearness if stage.semi_positives == "distance" else tile_iou
         index, count = self.accelerator.process_index, self.accelerator.num_processes
         if stage.batch % count:
             raise ValueError(
                 f"a batch of {stage.batch} pairs cannot be shared by {count} processes: "
                 "expected a multiple (set the profile's batch and hybrid_batch)"
             )
-        return EpochBatches(self.data, self.panoramas, self.tiles, queries, semi, index, count)
+        return EpochBatches(
+            self.data, self.panoramas, self.tiles, queries, semi, index, count, closeness, turns
+        )
 
     def _hardest(self, epoch: int) -> Indices:
         assert self.pool is not None  # the main process has it
+        candidates = self.sampler.positive_tiles
         return self.pool.hardest(
             self.data.references,
-            self.sampler.positive_tiles,
-            self.profile.pool_hard,
+            candidates,
+            max(round(self.recipe.hard_factor * self.profile.pool_hard), 1),
             np.random.default_rng([self.seed, epoch, 1]),
-            self.profile.pool_tiles,
+            min(self.profile.pool_tiles, int(self.recipe.pool_share * len(candidates))),
             self.accelerator.device,
         )
+
+    def _describe_pool(self) -> None:
+        """Replace what the pool remembers by what the network says now; all processes share it."""
+        where = {
+            "device": self.accelerator.device,
+            "precision": mixed_precision(self.profile.precision),
+        }
+        everyone, tiles = np.arange(len(self.data)), self.sampler.positive_tiles
+        self.network.eval()
+        ground = describe(self.network.describe_ground, self.panoramas, everyone, **where)
+        satellite = describe(self.network.describe_satellite, self.tiles, tiles, **where)
+        if self.pool is not None:
+            self.pool.update(everyone, ground.values, tiles, satellite.values)
 
     def _loader(self, batches: EpochBatches, done: int) -> DataLoader[dict[str, Tensor]]:
         return DataLoader(
