@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from vigorlib import ablations, grid
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,3 +76,47 @@ def test_kept_runs_become_records_with_their_network(home):
     assert kept == ["safa", "siamese"]
     (weights,) = home.glob("results/smoke/*/network.safetensors")
     assert weights.parent.name.startswith("safa-same-area-seed0")
+
+
+def test_the_grid_says_what_it_takes_before_it_starts(home, city_root):
+    said = vigorlib(home, "grid", "--profile", "smoke", "--plan", "--data-root", str(city_root))
+    assert said.returncode == 0, said.stderr[-2000:]
+    wanted = len(ablations.jobs("smoke"))
+    assert f"{wanted} runs, 2 there already" in " ".join(said.stdout.split())
+    assert "min with 1 side by side" in said.stdout
+    assert len(list(home.glob("runs/smoke/*/record.json"))) == 2
+
+
+def test_make_trains_from_the_list_what_is_not_there(home, city_root, tmp_path):
+    """GNU make is what spreads the grid over machines; RUN goes before each command."""
+    file = tmp_path / "grid.mk"
+    options = ["--list", str(file), "--jobs", "2", "--data-root", str(city_root)]
+    listed = vigorlib(home, "grid", "--profile", "smoke", *options)
+    assert listed.returncode == 0, listed.stderr[-2000:]
+    targets = re.findall(r"^(/\S+record.json):$", file.read_text(), flags=re.MULTILINE)
+    assert len(targets) == len(ablations.jobs("smoke"))
+    safa = next(t for t in targets if "/safa-same-area-seed0" in t)
+    gem = next(t for t in targets if "/vigor-gem-" in t)
+    environment = {**os.environ, "VIGOR_BOOK_HOME": str(home)}
+    done = subprocess.run(
+        ["make", "-f", str(file), "-j", "2", "RUN=env WHO=me", safa, gem],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert Path(gem).exists() and "env WHO=me" in done.stdout
+    assert "--recipe vigor-gem" in done.stdout and "--recipe safa " not in done.stdout
+
+
+def test_workers_share_out_the_gpus_there_are(monkeypatch):
+    import torch
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert grid._gpu(0) == ("0" if torch.cuda.is_available() else "")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [grid._gpu(i) for i in range(3)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert [grid._gpu(i) for i in range(3)] == ["4", "6", "4"]
+    waiting = queue.Queue()
+    waiting.put("6")
+    grid._take_gpu(waiting)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"

@@ -135,3 +135,34 @@ def test_wrong_shapes_name_what_was_expected():
         losses.iou_semi_positive(three, three, three, torch.zeros(2), torch.zeros(3))
     with pytest.raises(ValueError, match=r"expected \(B, 2\)"):
         losses.offset_regression(torch.zeros(3, 4), torch.zeros(3, 4))
+
+
+def test_a_semi_positive_taken_for_a_negative_is_pushed_beyond_the_positive(descriptors):
+    ground, positive, semi = descriptors
+    by_hand = [
+        math.log1p(math.exp(10 * ((2 - 2 * g @ p) - (2 - 2 * g @ s))))
+        for g, p, s in zip(ground, positive, semi, strict=True)
+    ]
+    loss = losses.semi_positive_as_negative(ground, positive, semi, 10.0)
+    assert float(loss) == pytest.approx(sum(by_hand) / len(by_hand))
+    assert losses.semi_positive_as_negative(ground, ground, -ground) < 1e-8
+
+
+def test_offset_classes_are_the_cross_entropy_of_the_right_cell():
+    scores = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
+    loss = losses.offset_classification(scores, torch.tensor([1, 0]))
+    assert float(loss) == pytest.approx((-math.log(3 / 4) - math.log(1 / 2)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("scores", "cell", "message"),
+    [
+        (torch.zeros(4), torch.zeros(4).long(), "expected \\(B, cells"),
+        (torch.zeros(2, 4), torch.zeros(3).long(), "expected \\(2,\\)"),
+        (torch.zeros(2, 4), torch.tensor([0, 4]), "expected 0 to 3"),
+        (torch.zeros(2, 4), torch.tensor([-1, 0]), "expected 0 to 3"),
+    ],
+)
+def test_cells_that_do_not_fit_their_scores_are_refused(scores, cell, message):
+    with pytest.raises(ValueError, match=message):
+        losses.offset_classification(scores, cell)

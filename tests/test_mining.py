@@ -87,3 +87,27 @@ def test_the_pool_keeps_what_training_saw_last():
     restored = Pool(3, 3, 2)
     restored.load_state_dict(pool.state_dict())
     assert (restored.ground == pool.ground).all() and (restored.satellite == pool.satellite).all()
+
+
+def test_only_the_chosen_queries_are_drawn(references):
+    among = np.arange(0, 150, 3)
+    sampler = OverlapFreeBatches(references, among)
+    drawn = sampler.epoch(30, 4, np.random.default_rng(0))
+    assert np.isin(drawn, among).all()
+    assert (sampler.positive_tiles == np.unique(references[among, 0])).all()
+
+
+@pytest.mark.parametrize(("share", "mined"), [(0.25, 2), (0.5, 4), (0.75, 6)])
+def test_the_mined_share_of_a_batch_is_what_was_asked_for(share, mined):
+    """Queries far apart, all but ten of them hard for all: only mined members are among these."""
+    references = np.arange(40_000).reshape(10_000, 4)
+    hard = np.broadcast_to(references[10:, 0], (10_000, 9990))
+    sampler = OverlapFreeBatches(references)
+    sampler.positive_tiles = references[:10, 0]  # what is drawn at random
+    batches = sampler.epoch(20, 8, np.random.default_rng(0), hard, share)
+    assert ((batches >= 10).sum(axis=1) == mined).all()
+
+
+def test_a_batch_of_mined_queries_only_is_refused(references):
+    with pytest.raises(ValueError, match="expected 0 to less than 1"):
+        OverlapFreeBatches(references).epoch(1, 4, np.random.default_rng(0), references, 1.0)

@@ -216,3 +216,37 @@ def test_position_weights_of_images_are_those_the_descriptor_is_made_with():
     torch.testing.assert_close(descriptor, branch(images))
     with pytest.raises(ValueError, match="GlobalAverage: expected SAFA"):
         model.build("siamese", profile).ground.position_weights(images)
+
+
+def test_gem_goes_from_the_average_to_the_maximum():
+    features = torch.rand(2, 5, 3, 4) + 0.1
+    pooling = model.GeM(torch.nn.Identity())
+    pooling.p.data.fill_(1.0)
+    torch.testing.assert_close(pooling(features), features.mean(dim=(2, 3)))
+    pooling.p.data.fill_(300.0)
+    torch.testing.assert_close(pooling(features), features.amax(dim=(2, 3)), rtol=0.02, atol=0)
+
+
+def test_an_offset_becomes_its_cells_centre_and_what_lies_outside_the_nearest():
+    head = model.OffsetHead(dimension=4, hidden=8, cells=10)
+    offsets = torch.tensor([[-0.5, -0.5], [0.02, 0.49], [0.9, -0.9]])
+    cells = head.cell_of(offsets)
+    assert cells.tolist() == [0, 5 * 10 + 9, 9 * 10 + 0]
+    centres = torch.tensor([[-0.45, -0.45], [0.05, 0.45], [0.45, -0.45]])
+    torch.testing.assert_close(head.centre_of(cells), centres)
+    inside = torch.rand(50, 2) - 0.5
+    assert ((head.centre_of(head.cell_of(inside)) - inside).abs() <= 0.05 + 1e-6).all()
+
+
+def test_a_head_of_classes_answers_with_the_best_cell():
+    head = model.OffsetHead(dimension=4, hidden=8, cells=3)
+    ground, satellite = torch.randn(6, 4), torch.randn(6, 4)
+    scores = head.scores(ground, satellite)
+    assert scores.shape == (6, 9)
+    torch.testing.assert_close(head(ground, satellite), head.centre_of(scores.argmax(dim=1)))
+
+
+def test_an_unknown_kind_of_offset_names_the_known_ones():
+    recipe = dataclasses.replace(get_recipe("vigor"), offset="polar")
+    with pytest.raises(ValueError, match="'regression', 'classification' or 'none'"):
+        model.build(recipe, "smoke")

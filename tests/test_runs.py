@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -178,3 +179,55 @@ def test_the_command_line_says_in_one_line_what_can_be_mended(monkeypatch):
     monkeypatch.setattr(runs, "load_or_train", unavailable)
     failed = CliRunner().invoke(app, ["train", "--recipe", "safa", "--profile", "full"])
     assert failed.exit_code == 2 and failed.output.strip() == "fetch them once"
+
+
+def test_fresh_measurements_are_stored_with_their_own_provenance(trained, city_root, tmp_path):
+    _, run = trained
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    record = {**run.record, "metrics": {"top1": 0.0}}
+    older = dataclasses.replace(run, record=record, folder=folder, provenance=runs.LOCAL)
+    results = runs.evaluate(run.network(), older.test_set(city_root), run.profile, progress=False)
+    runs.store_evaluation(older, *results)
+    stored = json.loads((folder / "record.json").read_text())
+    assert stored["metrics"] == run.metrics and stored["made"] == run.record["made"]
+    assert stored["evaluated"].keys() == stored["made"].keys()
+    with pytest.raises(ValueError, match="expected one of runs/"):
+        runs.store_evaluation(dataclasses.replace(older, provenance=runs.RECORDED), *results)
+
+
+def test_kept_answers_say_what_the_whole_ones_say(trained, monkeypatch, tmp_path):
+    _, run = trained
+    monkeypatch.setenv("VIGOR_BOOK_HOME", str(tmp_path))
+    runs.keep(run)
+    whole = run.arrays()
+    with np.load(next(tmp_path.glob("results/smoke/*/evaluation.npz"))) as stored:
+        kept = dict(stored)
+    assert kept.keys() == whole.keys()
+    assert (kept["rank"] == whole["rank"]).all()
+    assert (kept["top"] == whole["top"][:, :5]).all()
+    for metres in (5, 10, 25, 100):
+        assert ((kept["error_m"] < metres) == (whole["error_m"] < metres)).all()
+    runs.keep(run, tiles=False)
+    with np.load(next(tmp_path.glob("results/smoke/*/evaluation.npz"))) as stored:
+        assert all(values.ndim == 1 for values in stored.values())
+
+
+def test_a_recipe_of_unknown_heading_is_tested_on_rolled_panoramas(city_root):
+    recipe, size = get_recipe("vigor-any-heading"), get_profile("smoke")
+    plain = runs.photographs(city_root, size, "same-area", "test", False)
+    rolled = runs.photographs(city_root, size, "same-area", "test", False, recipe)
+    again = runs.photographs(city_root, size, "same-area", "test", False, recipe)
+    turns = rolled.panoramas.turns
+    assert torch.equal(rolled.panoramas[[3]][0], plain.panoramas[[3]][0].roll(int(turns[3]), -1))
+    assert (again.panoramas.turns == turns).all()
+    training = runs.photographs(city_root, size, "same-area", "train", False, recipe)
+    assert training.panoramas.turns is None and rolled.tiles.turns is None
+
+
+def test_looking_for_a_run_trains_nothing(trained, city_root, monkeypatch, store):
+    home, run = trained
+    assert runs.find("vigor", "smoke", data_root=city_root) is None
+    assert not (store / "runs").exists()
+    monkeypatch.setenv("VIGOR_BOOK_HOME", str(home))
+    assert runs.find("vigor", "smoke", data_root=city_root).metrics == run.metrics

@@ -266,3 +266,84 @@ def test_one_full_size_step_runs(photos):
     loss.backward()
     assert set(parts) == {"triplet", "iou", "offset"} and ground.shape == (2, 4096)
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "weight", "term"),
+    [
+        ("vigor", SMOKE.iou_weight, "iou"),
+        ("vigor-semi-distance", SMOKE.iou_weight, "semi-positive"),
+        ("vigor-semi-positive", 1.0, "semi-positive"),
+        ("vigor-semi-negative", 1.0, "semi-positive"),
+        ("vigor-semi-ignored", 0.0, None),
+    ],
+)
+def test_each_assignment_of_semi_positives_adds_its_term(photos, recipe, weight, term):
+    going = trainer(photos, recipe)
+    assert going.stages[1].semi_weight == weight
+    history = going.train()
+    assert set(history.losses[-1]) & {"iou", "semi-positive"} == ({term} if term else set())
+
+
+def test_ratios_of_distances_follow_the_positive_over_the_semi_positive():
+    offsets = np.array([[30.0, 40.0], [0.0, 200.0], [0.0, 0.0]])
+    near = training.nearness(offsets)
+    assert near[1] / near[0] == pytest.approx(50 / 200)
+    assert near[2] == 1  # a query at the very centre divides by nothing
+
+
+def test_the_papers_loss_weights_replace_the_profiles():
+    (_, hybrid) = training.stages(get_recipe("vigor-paper-weights"), SMOKE, "same-area")
+    assert (hybrid.semi_weight, hybrid.offset_weight) == (1.0, 1.0)
+
+
+def test_a_restart_begins_the_second_stage_at_the_first_rate_without_memory(photos):
+    seen = {}
+    for recipe in ("vigor", "vigor-restart"):
+        going = trainer(photos, recipe)
+        cleared = []
+        state = going.optimizer.state
+        step = going._train_step
+
+        def counted(stage, *rest, going=going, step=step, state=state, cleared=cleared):
+            if going.state.step == going._first_step(going.stages[1]):
+                cleared.append(len(state) == 0)
+            step(stage, *rest)
+
+        going._train_step = counted
+        history = going.train()
+        rates = {entry["step"]: entry["learning_rate"] for entry in history.losses}
+        seen[recipe] = (cleared, rates[going._first_step(going.stages[1]) + 3])
+    assert seen["vigor"][0] == [False] and seen["vigor-restart"][0] == [True]
+    assert seen["vigor-restart"][1] > 2 * seen["vigor"][1]
+
+
+def test_unknown_headings_roll_every_panorama_by_its_own_angle(photos):
+    going = trainer(photos, "vigor-any-heading")
+    batches = going._draw(going.stages[0], 0, refresh=True)
+    assert batches.turns is not None and len(np.unique(batches.turns)) > 10
+    plain = photos.panoramas[batches.queries[0]]
+    for image, rolled, by in zip(plain, batches[0]["panoramas"], batches.turns[0], strict=True):
+        assert torch.equal(image.roll(int(by), -1), rolled)
+
+
+def test_a_share_of_the_queries_trains_as_many_steps(photos):
+    whole, half = trainer(photos), trainer(photos, "vigor-half-data")
+    assert half.total == whole.total
+    drawn = np.unique(half._draw(half.stages[0], 0, refresh=True).queries)
+    allowed = half._training_queries()
+    assert len(allowed) == len(photos.data) // 2 and np.isin(drawn, allowed).all()
+
+
+def test_a_fresh_pool_holds_what_the_network_says_now(photos):
+    going = trainer(photos, "vigor-fresh-pool")
+    going._draw(going.stages[0], SMOKE.mining_from_epoch, refresh=True)
+    going.network.eval()
+    with torch.no_grad():
+        now = torch.nn.functional.normalize(going.network.describe_ground(photos.panoramas[[0, 7]]), dim=1)
+    torch.testing.assert_close(going.pool.ground[[0, 7]], now, rtol=1e-4, atol=1e-5)
+
+
+def test_a_skipped_epoch_shortens_the_first_stage():
+    first, second = training.stages(get_recipe("vigor-epoch-less"), get_profile("full"), "cross-area")
+    assert (first.epochs, second.epochs) == (10, 10)

@@ -111,6 +111,47 @@ def train(
 
 
 @app.command()
+def grid(
+    profile: ProfileOption = "mini",
+    data_root: DataOption = "",
+    jobs: Annotated[int, typer.Option(help="runs side by side")] = 1,
+    only_plan: Annotated[bool, typer.Option("--plan", help="say what it takes, and stop")] = False,
+    make_file: Annotated[
+        str,
+        typer.Option("--list", help="write a job list for GNU make (Slurm: RUN=srun), and stop"),
+    ] = "",
+) -> None:
+    """Train every run of the book: the main rows, the ablations, the ledger. Resumes what is there."""
+    from pathlib import Path
+
+    from vigorlib import ablations
+    from vigorlib.files import write_atomically
+    from vigorlib.grid import hours_expected, make_list, train_all
+    from vigorlib.runs import find
+
+    wanted = ablations.jobs(profile)
+    with _one_message():
+        if make_file:
+            text = make_list(wanted, data_root, jobs)
+            write_atomically(Path(make_file), lambda path: path.write_text(text, encoding="utf-8"))
+            console.print(f"{len(wanted)} runs in {make_file}: make -f {make_file} -k -j {jobs}")
+            return
+        missing = [
+            job
+            for job in wanted
+            if not find(job.recipe, job.profile, job.seed, job.protocol, data_root, False)  # type: ignore[arg-type]
+        ]
+        hours = hours_expected(missing, data_root)
+        console.print(
+            f"{len(wanted)} runs, {len(wanted) - len(missing)} there already. The others: about "
+            f"{60 * sum(hours.values()) / jobs:.0f} min with {jobs} side by side, at the speed of "
+            "steps just taken on this machine"
+        )
+    if missing and not only_plan:
+        train_all(missing, data_root, jobs)
+
+
+@app.command()
 def plan(
     recipe: Annotated[str, typer.Option(help="what would be trained")] = "vigor",
     profile: ProfileOption = "full",
@@ -174,22 +215,23 @@ def evaluate(
     protocol: str = "same-area",
     seed: int = 0,
     data_root: DataOption = "",
+    store: Annotated[bool, typer.Option(help="the run keeps what was measured")] = False,
 ) -> None:
     """Evaluate a trained run again and print every measurement."""
     from vigorlib import processes
-    from vigorlib.dataset import data_folder
     from vigorlib.runs import evaluate as measure
-    from vigorlib.runs import load_or_train, photographs
+    from vigorlib.runs import load_or_train, store_evaluation
 
     with _one_message():
         run = load_or_train(recipe, profile, seed, protocol, data_root)  # type: ignore[arg-type]
-        root = data_folder(profile, data_root)
-        test = photographs(root, run.profile, protocol, "test")  # type: ignore[arg-type]
-    metrics, _, _ = measure(run.network().to(processes.join()), test, run.profile)
+        results = measure(run.network().to(processes.join()), run.test_set(data_root), run.profile)
+    if store and processes.is_main():
+        store_evaluation(run, *results)
     table = Table("measurement", "now", run.provenance)
-    for name, value in metrics.items():
+    for name, value in results[0].items():
         if isinstance(value, float):
-            table.add_row(name, f"{value:.4f}", f"{run.metrics[name]:.4f}")
+            before = run.metrics.get(name)  # younger than the record
+            table.add_row(name, f"{value:.4f}", "-" if before is None else f"{before:.4f}")
     if processes.is_main():
         console.print(table)
     processes.leave()
@@ -269,7 +311,7 @@ def keep(
             continue
         run = load_or_train(name, profile, seed, protocol)
         wanted = name in weights and protocol == "same-area" and seed == 0
-        console.print(str(keep_run(run, wanted)))
+        console.print(str(keep_run(run, wanted, tiles=name in CHAPTER_RECIPES)))
 
 
 if __name__ == "__main__":

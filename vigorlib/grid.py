@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -49,7 +51,7 @@ def train_all(jobs: Sequence[Job], data_root: str = "", processes: int = 1) -> d
         for subset in ("train", "test"):  # decoded once, here, not by every process
             photographs(root, get_profile(profile), protocol, subset)  # type: ignore[arg-type]
     context = multiprocessing.get_context("spawn")
-    threads = max((os.cpu_count() or 1) // processes, 1)
+    threads = threads_each(processes)
     done: dict[Job, str] = {}
     failed: dict[Job, BaseException] = {}
     with context.Manager() as manager, _bars() as bars:
@@ -57,7 +59,12 @@ def train_all(jobs: Sequence[Job], data_root: str = "", processes: int = 1) -> d
         events = manager.Queue()
         follower = Thread(target=_follow, args=(events, bars), daemon=True)
         follower.start()
-        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        gpus = manager.Queue()
+        for worker in range(processes):
+            gpus.put(_gpu(worker))
+        with ProcessPoolExecutor(
+            processes, context, initializer=_take_gpu, initargs=(gpus,)
+        ) as pool:
             futures = {
                 pool.submit(_train_one, job, data_root, threads, events): job for job in jobs
             }
@@ -74,6 +81,85 @@ def train_all(jobs: Sequence[Job], data_root: str = "", processes: int = 1) -> d
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(jobs)} runs failed: {failed}")
     return done
+
+
+def threads_each(processes: int) -> int:
+    """An equal share of the cores."""
+    return max((os.cpu_count() or 1) // processes, 1)
+
+
+def _gpu(worker: int) -> str:
+    """The GPU of a worker, in turn among those that may be used; empty without any."""
+    import torch
+
+    count = torch.cuda.device_count()
+    listed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    names = listed or [str(i) for i in range(count)]
+    return names[worker % count] if count else ""
+
+
+def _take_gpu(gpus: Queue[str]) -> None:
+    """First thing in a worker, before it touches CUDA: no other GPU exists for it."""
+    if gpu := gpus.get():
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+
+
+def make_list(jobs: Sequence[Job], data_root: str = "", processes: int = 1) -> str:
+    """A job list for GNU make, which is good at running what is not there yet.
+
+    ``make -f LIST -k -j 2`` runs two at a time here; ``RUN='srun --gpus 1'`` before each command
+    hands them to Slurm, and any machine that shares the folder may help with the same list.
+    """
+    from vigorlib.home import home
+    from vigorlib.recipes import get_profile, get_recipe
+    from vigorlib.runs import run_name
+
+    rules: dict[str, str] = {}
+    for job in jobs:
+        recipe, profile = get_recipe(job.recipe), get_profile(job.profile)
+        name = run_name(recipe, profile, job.protocol, job.seed)
+        target = home() / "runs" / job.profile / name / "record.json"
+        command = [sys.executable, "-m", "vigorlib", "train", "--recipe", job.recipe]
+        command += ["--profile", job.profile, "--protocol", job.protocol, "--seed", str(job.seed)]
+        command += ["--data-root", data_root] if data_root else []
+        rules[str(target)] = shlex.join(command)
+    lines = [
+        "# make -f THIS -k -j 2                        two at a time on this machine",
+        "# make -f THIS -k -j 16 RUN='srun --gpus 1'   sixteen at a time through Slurm",
+        "RUN ?=",
+        f"export OMP_NUM_THREADS ?= {threads_each(processes)}",
+        "all: " + " ".join(rules),
+    ]
+    lines += [f"{record}:\n\t$(RUN) {how}" for record, how in rules.items()]
+    return "\n".join(lines) + "\n"
+
+
+def hours_expected(jobs: Sequence[Job], data_root: str = "", steps: int = 8) -> dict[Job, float]:
+    """Hours of one process for each job: its operations at the speed of real steps taken now.
+
+    The steps are those of the first job's recipe; the quickest counts, for the first ones warm up.
+    """
+    from vigorlib import plan
+    from vigorlib.dataset import data_folder
+    from vigorlib.recipes import get_profile, get_recipe
+
+    if not jobs:
+        return {}
+    first = jobs[0]
+    recipe, profile = get_recipe(first.recipe), get_profile(first.profile)
+    measured, _ = plan.measure_here(recipe, profile, first.protocol, 0, steps, "auto")
+    speed = measured.flops / min(measured.seconds)
+    hours = {}
+    for job in jobs:
+        root = data_folder(job.profile, data_root)
+        whole = plan.make_plan(
+            get_recipe(job.recipe),
+            get_profile(job.profile),
+            job.protocol,  # type: ignore[arg-type]
+            root,
+        )
+        hours[job] = whole.flops / speed / 3600
+    return hours
 
 
 def _train_one(job: Job, data_root: str, threads: int, events: Queue[Any]) -> str:

@@ -165,6 +165,7 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
         depths=(1, 1, 2, 1),
         dims=(16, 48, 160, 160),
         out_indices=(0, 1, 2),  # the fourth stage is left out
+        ls_init_value=None,  # layers scaled by 1e-6 at first need more epochs than these have
     ),
     "vgg16-tiny": lambda: VGG((8, 8, 16, 16), layers=(1, 1, 1, 1)),
 }

@@ -13,7 +13,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -130,10 +130,7 @@ def load_or_train(
     def local() -> Found | None:
         return _local(folder, profile, data_root)
 
-    def there() -> Found | None:
-        return local() or (_recorded(name, profile) if use_recorded and not data_root else None)
-
-    found = processes.from_main(there)
+    found = processes.from_main(lambda: _find(name, profile, data_root, use_recorded))
     if found is None:
         root = processes.main_first(lambda: data_folder(profile.name, data_root))
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,6 +140,21 @@ def load_or_train(
                 assigned = _Assignment(recipe, profile, protocol, seed, root, folder, progress)
                 found = _train(assigned, report), FRESH, folder
     return Run(recipe, profile, protocol, seed, *found)
+
+
+def find(
+    recipe: Recipe | str,
+    profile: Profile | str = "mini",
+    seed: int = 0,
+    protocol: Protocol = "same-area",
+    data_root: str | Path = "",
+    use_recorded: bool = True,
+) -> Run | None:
+    """The run of a recipe if there is one, local or recorded; nothing is trained."""
+    recipe, profile = get_recipe(recipe), get_profile(profile)
+    name = run_name(recipe, profile, protocol, seed)
+    found = _find(name, profile, data_root, use_recorded)
+    return Run(recipe, profile, protocol, seed, *found) if found else None
 
 
 def run_name(recipe: Recipe, profile: Profile, protocol: str, seed: int) -> str:
@@ -200,6 +212,14 @@ def _slim(name: str, values: NDArray[Any]) -> NDArray[Any]:
 
 Found = tuple[dict[str, Any], str, Path | None]
 """Record, provenance and folder of a run."""
+
+
+def _find(
+    name: str, profile: Profile, data_root: str | Path, use_recorded: bool = True
+) -> Found | None:
+    """A local run, else a recorded one, which only stands for the embedded city."""
+    local = _local(home() / "runs" / profile.name / name, profile, data_root)
+    return local or (_recorded(name, profile) if use_recorded and not data_root else None)
 
 
 def _local(folder: Path, profile: Profile, data_root: str | Path) -> Found | None:
@@ -436,19 +456,19 @@ def evaluate(
     return metrics, curves, arrays
 
 
-def evaluate_again(run: Run, data_root: str | Path = "") -> Run:
-    """A local run with fresh measurements, stored with it: after evaluation has learned to say more.
+def store_evaluation(
+    run: Run, metrics: dict[str, Any], curves: dict[str, Any], arrays: dict[str, NDArray[Any]]
+) -> None:
+    """Give a local run fresh measurements (:func:`evaluate`), after that has learned to say more.
 
     The record keeps when and by which code the network was trained, and says the same of these.
     """
-    network = run.network().to(device.pick())
-    metrics, curves, arrays = evaluate(network, run.test_set(data_root), run.profile)
+    if run.folder is None or run.provenance == RECORDED:
+        raise ValueError(f"run {run.record['name']} is {run.provenance}: expected one of runs/")
     made = provenance_of_now(run.profile)
     record = {**run.record, "metrics": metrics, "curves": curves, "evaluated": made}
-    assert run.folder is not None  # it has a network
     _store_answers(run.folder, arrays)
     write_json(run.folder / "record.json", record)
-    return replace(run, record=record)
 
 
 def _shared_ranks(
