@@ -195,9 +195,10 @@ def source_hash(notebook: NotebookNode, parameters: dict[str, Any]) -> str:
 
 
 def records_hash(profile: str) -> str:
-    """Of the runs on this machine: a chapter that shows them is old when they change."""
+    """Of all runs and records of a profile: a chapter that shows them is old when they change."""
     digest = hashlib.sha256()
-    for file in sorted((ROOT / "runs" / profile).glob("*/record.json")):
+    local = (ROOT / "runs").glob(f"{profile}*/*/record.json")  # mini and mini-short
+    for file in sorted([*local, *(ROOT / "results").glob(f"{profile}*/*.json")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

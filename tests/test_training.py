@@ -340,10 +340,14 @@ def test_a_fresh_pool_holds_what_the_network_says_now(photos):
     going._draw(going.stages[0], SMOKE.mining_from_epoch, refresh=True)
     going.network.eval()
     with torch.no_grad():
-        now = torch.nn.functional.normalize(going.network.describe_ground(photos.panoramas[[0, 7]]), dim=1)
+        now = torch.nn.functional.normalize(
+            going.network.describe_ground(photos.panoramas[[0, 7]]), dim=1
+        )
     torch.testing.assert_close(going.pool.ground[[0, 7]], now, rtol=1e-4, atol=1e-5)
 
 
 def test_a_skipped_epoch_shortens_the_first_stage():
-    first, second = training.stages(get_recipe("vigor-epoch-less"), get_profile("full"), "cross-area")
+    first, second = training.stages(
+        get_recipe("vigor-epoch-less"), get_profile("full"), "cross-area"
+    )
     assert (first.epochs, second.epochs) == (10, 10)

@@ -135,6 +135,43 @@ def shares(runs: dict[str, Run], data_root: str = "") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["recipe", "title", "outcome", "share", "low", "high"])
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the runs of a question say.
+
+    shares: as :func:`shares`; differences: from the base, as :func:`differences`; missing: recipes
+    that nobody has trained in this profile. Tables are empty where the base is missing.
+    """
+
+    question: Question
+    profile: str
+    shares: pd.DataFrame
+    differences: pd.DataFrame
+    missing: tuple[str, ...]
+    provenance: str
+
+    def sentences(self, outcome: str = "top-1 (%)") -> list[str]:
+        """Each row against the base in one line; a difference inside its interval is called none."""
+        chosen = self.differences[self.differences["outcome"] == outcome]
+        return [
+            f"{row['title']}: {row['difference']:+.1f} points ({row['low']:+.1f} to "
+            f"{row['high']:+.1f})" + ("" if row["differs"] else ": none shown")
+            for row in chosen.to_dict("records")
+        ]
+
+
+def answer(question: Question, profile: str, data_root: str = "") -> Answer:
+    """Everything the runs of a question say; nothing is trained."""
+    runs = found(question, profile, data_root)
+    missing = tuple(name for name in question.rows if name not in runs)
+    known = runs if question.base in runs else {}
+    table = differences(known, question.base, data_root) if known else _NO_DIFFERENCES
+    where = sorted({run.provenance for run in known.values()})
+    return Answer(
+        question, short(profile), shares(known, data_root), table, missing, ", ".join(where)
+    )
+
+
 def differences(runs: dict[str, Run], base: str, data_root: str = "") -> pd.DataFrame:
     """Each run less the base on the same queries, in points, with its 95 % interval.
 
@@ -153,5 +190,9 @@ def differences(runs: dict[str, Run], base: str, data_root: str = "") -> pd.Data
             values = paired_difference(succeeded(answers), succeeded(reference))
             difference, low, high = (100 * value for value in values)
             rows.append((name, run.title, outcome, difference, low, high, low > 0 or high < 0))
-    names = ["recipe", "title", "outcome", "difference", "low", "high", "differs"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=_NO_DIFFERENCES.columns)
+
+
+_NO_DIFFERENCES = pd.DataFrame(
+    columns=["recipe", "title", "outcome", "difference", "low", "high", "differs"]
+)

@@ -1,5 +1,6 @@
 """Data -> matplotlib Figure: every plot of the book, in one style, nothing global changed."""
 
+from vigorlib.figures.ablation_plots import ablation, forest
 from vigorlib.figures.geometry_plots import (
     balance_bars,
     coverage,
@@ -34,11 +35,13 @@ __all__ = [
     "BLUE",
     "GREEN",
     "RED",
+    "ablation",
     "balance_bars",
     "compare_curves",
     "coverage",
     "difference_fields",
     "error_histogram",
+    "forest",
     "four_tile_cover",
     "growth",
     "iou_histograms",
