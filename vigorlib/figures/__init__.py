@@ -1,6 +1,6 @@
 """Data -> matplotlib Figure: every plot of the book, in one style, nothing global changed."""
 
-from vigorlib.figures.ablation_plots import ablation, forest
+from vigorlib.figures.ablation_plots import ablation, forest, share_over
 from vigorlib.figures.geometry_plots import (
     balance_bars,
     coverage,
@@ -60,6 +60,7 @@ __all__ = [
     "recall_curves",
     "resolutions",
     "share_bars",
+    "share_over",
     "sign_slip",
     "strips",
     "trade_off",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -85,6 +86,26 @@ def forest(
         axes.set_xlabel("difference from the base (points)")
         axes.grid(axis="y", visible=False)
         axes.margins(y=0.02)
+    note(figure, text)
+    return figure
+
+
+@styled
+def share_over(
+    shares: Mapping[float, float],
+    intervals: Mapping[float, tuple[float, float]],
+    xlabel: str,
+    ylabel: str,
+    text: str = "",
+) -> Figure:
+    """A share of queries over something that is turned up, with 95 % intervals."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.3))
+    places = list(shares)
+    values = np.array([shares[p] for p in places])
+    low, high = np.array([intervals[p] for p in places]).T
+    axes.errorbar(places, values, yerr=(values - low, high - values), fmt="o-", capsize=3)
+    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+    axes.yaxis.set_major_formatter("{x:.0%}")
     note(figure, text)
     return figure
 
