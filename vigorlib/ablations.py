@@ -45,8 +45,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         "mining",
         "How much mining?",
-        ("vigor-no-mining", "vigor-small-pool", "vigor-hardest")
-        + ("vigor-mined-quarter", "vigor-mined-most", "vigor"),
+        ("vigor-no-mining", "vigor-small-pool", "vigor-mined-most", "vigor"),
     ),
     Question(
         "heads",
@@ -64,12 +63,10 @@ QUESTIONS: tuple[Question, ...] = (
         ("vigor-flatten", "vigor-resnet"),
         base="vigor-resnet",
     ),
-    Question("backbone", "Which backbone?", ("vigor-resnet", "vigor-convnext", "vigor")),
+    Question("backbone", "Which backbone?", ("vigor-resnet", "vigor-regnet", "vigor")),
     Question("alpha", "How steep a loss?", ("vigor-alpha-5", "vigor", "vigor-alpha-20")),
     Question("heading", "What is the heading worth?", ("vigor-any-heading", "vigor")),
-    Question(
-        "data", "What are more queries worth?", ("vigor-quarter-data", "vigor-half-data", "vigor")
-    ),
+    Question("data", "What are more queries worth?", ("vigor-quarter-data", "vigor")),
 )
 
 DISAGREEMENTS = ("vigor-paper-weights", "vigor-restart", "vigor-fresh-pool")

@@ -159,14 +159,9 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
     "resnet34": lambda: ResNet((3, 4, 6, 3)),
     "vgg16-narrow": lambda: VGG((12, 24, 64, 160), layers=(1, 1, 1, 1), batch_norm=True),
     "resnet-narrow": lambda: ResNet((1, 1, 1), width=32),
-    "convnext-narrow": lambda: TimmBackbone(
-        "convnext_atto",
-        patch_size=2,
-        depths=(1, 1, 2, 1),
-        dims=(16, 48, 160, 160),
-        out_indices=(0, 1, 2),  # the fourth stage is left out
-        ls_init_value=None,  # layers scaled by 1e-6 at first need more epochs than these have
-    ),
+    "regnet-narrow": lambda: TimmBackbone(
+        "regnety_004", out_indices=(0, 1, 2)
+    ),  # two stages of four
     "vgg16-tiny": lambda: VGG((8, 8, 16, 16), layers=(1, 1, 1, 1)),
 }
 """Backbones by name; add your own (a module with ``.channels``) to use it in a recipe."""

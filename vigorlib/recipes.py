@@ -31,9 +31,8 @@ class Recipe:
     offset: ``regression``, ``classification`` on a grid of offset_cells^2, or ``none``.
     iou_weight, offset_weight: in place of the profile's.
     mining: part of each batch (mined_share) from the pool of hard examples, from the profile's
-    epoch on. pool_share: of the candidate tiles that are ranked; hard_factor: times the profile's
-    pool_hard; fresh_pool: describe everything again at each refresh instead of keeping what
-    training saw.
+    epoch on. pool_share: of the candidate tiles that are ranked; fresh_pool: describe everything
+    again at each refresh instead of keeping what training saw.
     training_share: of the training queries, as many steps as with all. orientation: ``unknown``
     rolls every panorama, in training at random, in testing each by a fixed angle.
     restart: the second stage begins with the first learning rate and a fresh optimiser.
@@ -56,7 +55,6 @@ class Recipe:
     offset_weight: float | None = None
     mined_share: float = 0.5
     pool_share: float = 1.0
-    hard_factor: float = 1.0
     fresh_pool: bool = False
     training_share: float = 1.0
     orientation: str = "known"
@@ -142,19 +140,16 @@ _variant("no-offset", "no offset", offset="none")
 _variant("offset-classes", "offset as a class", offset="classification")
 _variant("no-mining", "no mining", mining=False)
 _variant("small-pool", "a quarter of the pool", pool_share=0.25)
-_variant("hardest", "a third as many hard tiles", hard_factor=1 / 3)
-_variant("mined-quarter", "a quarter of the batch mined", mined_share=0.25)
 _variant("mined-most", "three quarters mined", mined_share=0.75)
 _variant("heads-1", "1 head", heads=1)
 _variant("heads-2", "2 heads", heads=2)
 _variant("heads-4", "4 heads", heads=4)
 _variant("average", "global average", aggregator="average")
 _variant("gem", "GeM", aggregator="gem")
-_variant("convnext", "ConvNeXt", backbone="convnext_base")
+_variant("regnet", "RegNetY", backbone="regnety_160")
 _variant("alpha-5", "alpha 5", alpha=5.0)
 _variant("alpha-20", "alpha 20", alpha=20.0)
 _variant("any-heading", "heading unknown", orientation="unknown")
-_variant("half-data", "half of the training queries", training_share=0.5)
 _variant("quarter-data", "a quarter of the training queries", training_share=0.25)
 _variant("paper-weights", "weights 1 as in the paper", iou_weight=1.0, offset_weight=1.0)
 _variant("restart", "learning rate starts anew", restart=True)
@@ -165,7 +160,7 @@ MAIN_ROWS = ("siamese", "safa", "safa-mining", "vigor")
 """The four rows of the paper's main table."""
 
 _NARROW = MappingProxyType(
-    {"vgg16": "vgg16-narrow", "resnet18": "resnet-narrow", "convnext_base": "convnext-narrow"}
+    {"vgg16": "vgg16-narrow", "resnet18": "resnet-narrow", "regnety_160": "regnet-narrow"}
 )
 
 PROFILES: dict[str, Profile] = {
@@ -245,7 +240,6 @@ LATER_SETTINGS: dict[str, object] = {
     "offset_weight": None,
     "mined_share": 0.5,
     "pool_share": 1.0,
-    "hard_factor": 1.0,
     "fresh_pool": False,
     "training_share": 1.0,
     "orientation": "known",

@@ -415,7 +415,7 @@ class Trainer:
         return self.pool.hardest(
             self.data.references,
             candidates,
-            max(round(self.recipe.hard_factor * self.profile.pool_hard), 1),
+            self.profile.pool_hard,
             np.random.default_rng([self.seed, epoch, 1]),
             min(self.profile.pool_tiles, int(self.recipe.pool_share * len(candidates))),
             self.accelerator.device,
