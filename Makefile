@@ -8,7 +8,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env city train book report refresh lab test check clean
+.PHONY: help env city train grid book report refresh lab test check clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ city: env ## the embedded city of PROFILE in data/
 
 train: city ## every run that the chapters show, in runs/
 	$(BIN)/python -m vigorlib train --chapters --profile $(PROFILE) --data-root "$(DATA_ROOT)" --jobs $(JOBS)
+
+grid: city ## every run of the book, ablations included; says first how long it takes
+	$(BIN)/python -m vigorlib grid --profile $(PROFILE) --data-root "$(DATA_ROOT)" --jobs $(JOBS)
 
 book: train ## city, training, every chapter afresh into build/PROFILE, the report
 	$(BIN)/python book/chapters.py run --profile $(PROFILE) --data-root "$(DATA_ROOT)"

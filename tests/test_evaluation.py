@@ -244,3 +244,12 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     assert evaluation.paired_difference(worse, better)[0] == -difference
     with pytest.raises(ValueError, match="the same queries"):
         evaluation.paired_difference(better, worse[:-1])
+
+
+def test_counting_hits_gives_the_interval_that_drawing_queries_gives():
+    hits = (np.arange(800) % 7 == 0).astype(float)
+    quick = evaluation.bootstrap_interval(hits, resamples=20_000)
+    drawn = evaluation.bootstrap_interval(
+        hits, lambda v, axis: np.mean(v, axis=axis), resamples=20_000
+    )
+    assert quick == pytest.approx(drawn, abs=1 / 800)

@@ -112,7 +112,7 @@ OUTCOMES = {
     "top-1 (%)": lambda answers: answers["rank"] < 1,
     "top-10 (%)": lambda answers: answers["rank"] < 10,
     "within 10 m (%)": lambda answers: answers["error_m"] < 10,
-    "within 10 m on the given tile (%)": lambda answers: answers["given_error_m"] < 10,
+    "10 m, given tile (%)": lambda answers: answers["given_error_m"] < 10,
 }
 """Which queries succeeded, from a run's answers: four ways to count."""
 

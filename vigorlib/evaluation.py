@@ -192,14 +192,23 @@ def bootstrap_interval(
     generator: np.random.Generator | None = None,
     resamples: int = 1000,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval over queries. values: (Q,); statistic takes ``axis``."""
+    """Percentile bootstrap interval over queries. values: (Q,); statistic takes ``axis``.
+
+    The mean of few distinct values (hits and misses) needs only how often each of them is drawn,
+    which is a multinomial: the same distribution, a thousand times quicker.
+    """
     rng = generator or np.random.default_rng(0)
+    tail = (1 - level) / 2
+    distinct, counts = np.unique(values, return_counts=True)
+    if statistic is np.mean and 0 < len(distinct) <= 8:
+        often = rng.multinomial(len(values), counts / len(values), resamples)
+        low, high = np.quantile(often @ distinct / len(values), [tail, 1 - tail])
+        return float(low), float(high)
     chunk = max(2**22 // max(len(values), 1), 1)
     drawn: list[NDArray[np.float64]] = []
     for start in range(0, resamples, chunk):
         size = (min(chunk, resamples - start), len(values))
         drawn.append(statistic(values[rng.integers(0, len(values), size)], axis=1))
-    tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
     return float(low), float(high)
 

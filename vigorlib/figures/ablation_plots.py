@@ -83,7 +83,7 @@ def forest(
                 axes, titles.index(row["title"]), row["difference"], row["low"], row["high"], colour
             )
         axes.set(title=_without_unit(outcome), yticks=range(len(titles)), yticklabels=titles)
-        axes.set_xlabel("difference from the base (points)")
+        axes.set_xlabel("points from the base")
         axes.grid(axis="y", visible=False)
         axes.margins(y=0.02)
     note(figure, text)
