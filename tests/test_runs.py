@@ -62,6 +62,10 @@ def test_answers_that_were_not_kept_are_found_again(trained, city_root, tmp_path
     bare = dataclasses.replace(run, folder=weights_only)
     again, stored = bare.answers(city_root), run.answers(city_root)
     assert (again["rank"] == stored["rank"]).all() and again.keys() == stored.keys()
+    old = {name: values for name, values in stored.items() if not name.startswith("given")}
+    np.savez(weights_only / "evaluation.npz", **old)
+    renewed = bare.answers(city_root)
+    assert (renewed["given_error_m"] == stored["given_error_m"]).all()
 
 
 def test_a_finished_run_keeps_no_checkpoint(trained):

@@ -311,7 +311,9 @@ def keep(
             continue
         run = load_or_train(name, profile, seed, protocol)
         wanted = name in weights and protocol == "same-area" and seed == 0
-        console.print(str(keep_run(run, wanted, tiles=name in CHAPTER_RECIPES and "short" not in profile)))
+        console.print(
+            str(keep_run(run, wanted, tiles=name in CHAPTER_RECIPES and "short" not in profile))
+        )
 
 
 if __name__ == "__main__":
