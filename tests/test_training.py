@@ -351,3 +351,11 @@ def test_a_skipped_epoch_shortens_the_first_stage():
         get_recipe("vigor-epoch-less"), get_profile("full"), "cross-area"
     )
     assert (first.epochs, second.epochs) == (10, 10)
+
+
+def test_time_of_training_is_added_up_over_interruptions(photos, tmp_path):
+    first = trainer(photos, folder=tmp_path)
+    first.train()
+    values = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({**values, "seconds": 1000.0}, tmp_path / "checkpoint.pt")
+    assert 1000 < trainer(photos, folder=tmp_path).train().seconds < 1060

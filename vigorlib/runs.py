@@ -334,7 +334,6 @@ class _Assignment:
 
 def _train(assigned: _Assignment, report: Callable[[int, int, str], None] | None) -> dict[str, Any]:
     """Train, evaluate and store a run. Returns its record once it is stored."""
-    started = time.perf_counter()
     train, test = processes.main_first(lambda: _both_subsets(assigned))
     network, history = _learn(assigned, train, test, report)
     trained = time.perf_counter()
@@ -344,7 +343,7 @@ def _train(assigned: _Assignment, report: Callable[[int, int, str], None] | None
         "curves": curves,
         "history": {"losses": history.losses, "watched": history.watched},
         "seconds": {
-            "training": round(trained - started, 1),
+            "training": round(history.seconds, 1),
             "evaluation": round(time.perf_counter() - trained, 1),
         },
     }

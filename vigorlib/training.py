@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -231,10 +232,11 @@ class Progress:
     """Where training stands and what it has seen; part of every checkpoint.
 
     losses: one entry a logged window, means over its steps. watched: one entry an epoch.
-    sums: the window that is not logged yet.
+    sums: the window that is not logged yet. seconds: of training, interruptions left out.
     """
 
     step: int = 0
+    seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
     losses: list[dict[str, float]] = field(default_factory=list)
     watched: list[dict[str, float]] = field(default_factory=list)
@@ -296,11 +298,13 @@ class Trainer:
         )
         self.hard: Indices | None = None
         self.state = Progress()
+        self._began = time.perf_counter()
         self._modules: dict[str, nn.Module] = {}
 
     def train(self) -> Progress:
         """Run (or go on) to the end. Returns the history."""
         self._resume()
+        self._began = time.perf_counter() - self.state.seconds
         main = self.accelerator.is_main_process
         with tqdm(
             total=self.total,
@@ -314,6 +318,7 @@ class Trainer:
                     f"the {stage.name} stage, {stage.batch} pairs a step,"
                 ):
                     self._train_epoch(stage, epoch, bar)
+        self.state.seconds = time.perf_counter() - self._began
         if self.folder and main:
             self._save()
         return self.state
@@ -479,11 +484,13 @@ class Trainer:
         if self.folder is None or not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
+        self.state.seconds = time.perf_counter() - self._began
         values: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler else {},
             "step": self.state.step,
+            "seconds": self.state.seconds,
             "sums": self.state.sums,
             "history": json.dumps([self.state.losses, self.state.watched]),
             "pool": self.pool.state_dict() if self.pool else {},
@@ -506,6 +513,7 @@ class Trainer:
         if self.accelerator.scaler and values["scaler"]:
             self.accelerator.scaler.load_state_dict(values["scaler"])
         self.state.step, self.state.sums = values["step"], values["sums"]
+        self.state.seconds = values.get("seconds", 0.0)  # younger than some checkpoints
         self.state.losses, self.state.watched = json.loads(values["history"])
         if self.pool is not None:
             self.pool.load_state_dict(values["pool"])
