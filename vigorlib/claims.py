@@ -123,12 +123,13 @@ def least(measures: list[Measure]) -> Measure:
 
 def covered_by_four(evidence: Evidence) -> Finding:
     """Queries that lie on all four of their tiles by the profile's labels."""
-    return share_of(covers(evidence.data("test").offsets_px).all(axis=1))
+    on_tile = covers(evidence.data("test").offsets_px)  # (Q, 4)
+    return share_of(np.asarray(on_tile.all(axis=1)))
 
 
 def positives_above(evidence: Evidence) -> Finding:
     """Positives with an IOU of at least 9/23."""
-    iou = tile_iou(evidence.data("test").offsets_px)[:, 0]
+    iou = np.asarray(tile_iou(evidence.data("test").offsets_px[:, 0]))
     return share_of(iou >= 9 / 23)
 
 

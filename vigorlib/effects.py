@@ -70,12 +70,12 @@ def distances(data: Vigor, tiles: NDArray[np.int64], offsets_px: NDArray[np.floa
         _errors(data, tiles, offsets_px, data.labels, method) for method in ("geodesic", "official")
     )
     gap = np.abs(geodesic - arccos)
-    near = geodesic < 100
+    near, far = geodesic < 100, geodesic >= 100
     lat, lon = data.tiles.latlon.T
     with_itself = np.isnan(geometry.great_circle_m(lat, lon, lat, lon, "official")).mean()
-    largest = f"{np.nanmax(gap[near]):.2f} m" if near.any() else "none at hand"
+    apart = np.nanmax(gap[near], initial=0), np.nanmax(gap[far] / geodesic[far], initial=0)
     text = (
-        f"largest difference {largest} among errors below 100 m, {np.nanmax(gap):.0f} m among all; "
+        f"they differ by at most {apart[0]:.2f} m below 100 m, and {apart[1]:.2%} beyond; "
         f"arccos is NaN for {np.isnan(arccos).sum()} answers, and for {with_itself:.0%} of the tiles "
         "measured against themselves"
     )
@@ -191,7 +191,7 @@ def overflow(alpha: float = 10.0) -> Effect:
 
 def label_systems(data: Vigor) -> list[Effect]:
     """How far the label systems disagree about the offsets of a subset's queries."""
-    offsets = {s: _labels(data, s) for s in ("original", "corrected", "mercator")}
+    offsets = {s: label_offsets_by(data, s) for s in ("original", "corrected", "mercator")}
     scale = np.linalg.norm(offsets["original"] - offsets["corrected"], axis=-1)
     north = np.linalg.norm(offsets["mercator"] - offsets["corrected"], axis=-1)
     beyond = (np.abs(offsets["corrected"][:, 1:]) > geometry.HALF_TILE_PX).any(axis=-1)
@@ -220,7 +220,7 @@ def unused_tiles(train: Vigor, test: Vigor) -> Effect:
     )
 
 
-def _labels(data: Vigor, system: str) -> NDArray[np.float64]:
+def label_offsets_by(data: Vigor, system: str) -> NDArray[np.float64]:
     """(Q, 4, 2) offsets of all references in a label system."""
     offsets = np.empty((*data.references.shape, 2))
     for city in np.unique(data.queries.cities):

@@ -17,7 +17,7 @@ from vigorlib.ablations import SEEDS, short
 from vigorlib.dataset import Vigor, data_folder
 from vigorlib.evaluation import bootstrap_interval
 from vigorlib.recipes import get_profile
-from vigorlib.runs import RECORDED, Run, find
+from vigorlib.runs import Run, find
 
 Answers = dict[str, NDArray[Any]]
 Outcome = Callable[[Answers], NDArray[np.bool_]]
@@ -88,9 +88,9 @@ class Evidence:
         if any(self._runs.get((recipe, protocol, seed, profile)) for seed in SEEDS):
             raise Missing(
                 f"the runs of {recipe} were not asked for this: python -m vigorlib evaluate "
-                f"--recipe {recipe} --profile {profile}"
+                f"--store --recipe {recipe} --profile {profile} --protocol {protocol}"
             )
-        raise Missing(f"not trained: python -m vigorlib grid --profile {self.profile}")
+        raise Missing(f"no answers here: python -m vigorlib grid --profile {self.profile}")
 
     def share(self, recipe: str, outcome: str, protocol: str = "same-area") -> Finding:
         """Of a recipe's queries that succeeded."""
@@ -171,8 +171,8 @@ class Evidence:
             if run is not None:
                 try:
                     self._answers[key] = run.arrays()
-                except FileNotFoundError:  # a bare record
-                    self._runs[key] = run if run.provenance == RECORDED else None
+                except FileNotFoundError:  # a bare record says nothing query by query
+                    self._runs[key] = None
         return self._answers.get(key)
 
 

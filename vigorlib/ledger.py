@@ -1,6 +1,6 @@
 """Paper against code: every disagreement, what each side says, our option, and its measured effect.
 
-The entries are data. The first words of an effect come from :mod:`vigorlib.effects` (the same
+The entries are data. Their effects come from :mod:`vigorlib.effects` (the same
 network, counted or computed another way) or from runs that were trained the other way.
 """
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vigorlib.evaluation import paired_difference
 from vigorlib.evidence import Evidence, Finding, Missing
+from vigorlib.recipes import get_recipe
 from vigorlib.tables import DASH
 
 GROUPS = ("training", "network", "losses", "evaluation", "data and labels", "explanation")
@@ -27,7 +28,7 @@ class Entry:
 
     here: our option and its default. chapter: the notebook that tells more. recipe, base, protocol:
     runs that differ in this only. brief: trained in the profile of ablations. reason: why there is
-    no measured effect, or what to bear in mind about one.
+    no measured effect, or what to bear in mind about one. other: the other way in few words.
     """
 
     key: str
@@ -42,6 +43,12 @@ class Entry:
     protocol: str = "same-area"
     brief: bool = True
     reason: str = ""
+    other: str = ""
+
+    @property
+    def other_way(self) -> str:
+        """What is compared with the released code, in few words, for a picture."""
+        return self.other or (get_recipe(self.recipe).title if self.recipe else self.topic)
 
 
 @dataclass(frozen=True)
@@ -132,13 +139,13 @@ def rows(effects: Iterable[Effect], group: str) -> pd.DataFrame:
 
 def picture(effects: Iterable[Effect]) -> pd.DataFrame:
     """What :func:`vigorlib.figures.effects` draws: effects in points, the largest first."""
-    topics = {entry.key: entry.topic for entry in ENTRIES}
+    ways = {entry.key: entry.other_way for entry in ENTRIES}
     table = [
-        (topics[e.entry], e.measure, f.value, f.low, f.high, e.differs, e.trained)
+        (ways[e.entry], e.measure, f.value, f.low, f.high, e.differs, e.trained)
         for e in effects
         if (f := e.finding) is not None
     ]
-    columns = ["topic", "measure", "difference", "low", "high", "differs", "trained"]
+    columns = ["way", "measure", "difference", "low", "high", "differs", "trained"]
     frame = pd.DataFrame(table, columns=columns)
     order = frame["difference"].abs().sort_values(ascending=False, kind="stable").index
     return frame.loc[order].reset_index(drop=True)
@@ -210,6 +217,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         "red-mean", _N, "red channel's mean", "not said", "123.6 in the loader, 123.68 in the "
         "backbone's file", "Normalise('caffe'): 123.6", "03_the_network",
+        other="red mean 123.68",
     ),
     Entry(
         "weights-file", _N, "ImageNet weights", "ImageNet", "Caffe's, BGR minus means",
@@ -273,25 +281,30 @@ ENTRIES: tuple[Entry, ...] = (
         "hit-rate", _E, "hit rate", "the best tile covers the query",
         "semi-positives left out, the positive first", "both: hit_rate_covering, hit_rate",
         "06_retrieval",
+        other="the best tile covers the query",
     ),
     Entry(
         "top1pct", _E, "top-1 %", "the best hundredth",
         "rank < int(0.01 N) + 1; later repositories N // 100",
         "top1pct as released; top1pct_floor", "06_retrieval",
+        other="N // 100",
     ),
     Entry(
         "ties", _E, "ties", "not said", "only strictly closer tiles count: ties favour the model",
         "the same", "06_retrieval",
+        other="ties count against the model",
     ),
     Entry(
         "distance", _E, "distance in metres", "distance of GPS positions",
         "arccos on a sphere of 6,371,004 m",
         "method: geodesic; haversine, official", "07_metre_level",
+        other="geodesic distance",
     ),
     Entry(
         "back", _E, "pixels back to degrees", "0.114 m a pixel",
         "half a tile is 36.48 m everywhere", "system: that of the labels; original",
         "07_metre_level",
+        other="each city's own resolution",
     ),
     Entry(
         "longitude", _E, "longitude step around a noisy fix", "+-200 m",
@@ -338,6 +351,7 @@ ENTRIES: tuple[Entry, ...] = (
         "resize", _X, "resizing", "320 x 320 and 320 x 640",
         "loader averages areas, explanations interpolate", "areas everywhere",
         "11_what_the_network_sees",
+        other="panoramas resized bilinearly",
     ),
     Entry(
         "empty-map", _X, "a map without a positive value", "not said", "0/0", "zeros",

@@ -32,7 +32,7 @@ def effects(table: pd.DataFrame, spread: float | None = None, text: str = "") ->
         marker = "o" if row["trained"] else "s"
         axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=1.6)
         axes.plot([row["difference"]], [place], marker, color=colour, ms=6)
-    labels = [f"{row.topic}: {row.measure}" for row in table.itertuples()]
+    labels = [f"{row.way} ({row.measure})" for row in table.itertuples()]
     axes.set(yticks=range(len(table)), yticklabels=labels)
     axes.set_xlabel("the other way less the released code's (points)")
     axes.grid(axis="y", visible=False)
