@@ -14,6 +14,7 @@ from vigorlib.figures.geometry_plots import (
     query_and_tiles,
 )
 from vigorlib.figures.label_plots import difference_fields, jumping_dot, resolutions, strips
+from vigorlib.figures.ledger_plots import effects
 from vigorlib.figures.result_plots import (
     compare_curves,
     error_histogram,
@@ -40,6 +41,7 @@ __all__ = [
     "compare_curves",
     "coverage",
     "difference_fields",
+    "effects",
     "error_histogram",
     "forest",
     "four_tile_cover",
