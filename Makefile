@@ -33,7 +33,7 @@ grid: city ## every run of the book, ablations included; says first how long it 
 	$(BIN)/python -m vigorlib grid --profile $(PROFILE) --data-root "$(DATA_ROOT)" --jobs $(JOBS)
 
 book: train ## city, training, every chapter afresh into build/PROFILE, the report
-	$(BIN)/python book/chapters.py run --profile $(PROFILE) --data-root "$(DATA_ROOT)"
+	$(BIN)/python book/chapters.py run --profile $(PROFILE) --data-root "$(DATA_ROOT)" --jobs $(JOBS)
 	$(BIN)/python book/chapters.py report --profile $(PROFILE)
 	$(BIN)/python -m vigorlib runs --profile $(PROFILE) --summary
 
@@ -41,7 +41,7 @@ report: env ## the static report of the stored chapters, in _build/html
 	$(BIN)/jupyter-book build book/ -W -n --keep-going -q
 
 refresh: train ## run the chapters in mini and store their outputs in book/
-	$(BIN)/python book/chapters.py run --profile mini --store
+	$(BIN)/python book/chapters.py run --profile mini --store --jobs $(JOBS)
 
 lab: env ## JupyterLab, opened on the book
 	$(BIN)/jupyter lab book/

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -239,34 +241,42 @@ def run(
     seed: int = 0,
     store: Annotated[bool, typer.Option(help="store mini outputs in book/")] = False,
     force: Annotated[bool, typer.Option(help="run what is unchanged, too")] = False,
+    jobs: Annotated[int, typer.Option(help="chapters side by side")] = 1,
 ) -> None:
     """Execute chapters into build/PROFILE/book/; go on after a failure, exit 1 at the end."""
     if store and (profile != "mini" or data_root):
         raise typer.BadParameter("only profile mini on the embedded city may be stored in book/")
     parameters = {"profile": profile, "data_root": data_root, "seed": seed}
-    folder = ROOT / "build" / profile / "book"
     failed, chosen = [], names or chapter_names()
-    for number, name in enumerate(chosen, start=1):
-        target = folder / f"{name}.ipynb"
-        started = time.perf_counter()
-        label = f"[{number}/{len(chosen)}] {name}"
-        if not force and is_fresh(target, parameters) and same_text(name, target):
-            console.print(f"{label}: unchanged")
-        else:
-            console.print(f"{label}: running ...")
-            try:
-                execute(name, target, parameters)
-            except Exception as error:
-                failed.append(name)
-                first = str(error).strip().splitlines()[-1]
-                console.print(f"{label}: failed ({first}); see {target.relative_to(ROOT)}")
-                continue
-            console.print(f"{label}: {time.perf_counter() - started:.0f} s")
-        if store:
-            shutil.copyfile(target, BOOK / f"{name}.ipynb")
+    console.print(f"{len(chosen)} chapters in {profile}, {jobs} at a time ...")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // jobs, 1)))
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        work = {pool.submit(_run_one, name, parameters, store, force): name for name in chosen}
+        for number, future in enumerate(as_completed(work), start=1):
+            name = work[future]
+            what, whole = future.result()
+            console.print(f"[{number}/{len(chosen)}] {name}: {what}")
+            failed += [] if whole else [name]
     if failed:
         console.print(f"{len(failed)} of {len(chosen)} chapters failed: {', '.join(failed)}")
         raise typer.Exit(1)
+
+
+def _run_one(name: str, parameters: dict[str, Any], store: bool, force: bool) -> tuple[str, bool]:
+    """Run and store a chapter, unless it is fresh. Returns what happened in words, and whether well."""
+    target = ROOT / "build" / parameters["profile"] / "book" / f"{name}.ipynb"
+    said = "unchanged"
+    if force or not is_fresh(target, parameters) or not same_text(name, target):
+        started = time.perf_counter()
+        try:
+            execute(name, target, parameters)
+        except Exception as error:
+            first = str(error).strip().splitlines()[-1]
+            return f"failed ({first}); see {target.relative_to(ROOT)}", False
+        said = f"{time.perf_counter() - started:.0f} s"
+    if store:
+        shutil.copyfile(target, BOOK / f"{name}.ipynb")
+    return said, True
 
 
 @app.command()
