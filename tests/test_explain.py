@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vigorlib import explain, model
-from vigorlib.recipes import RECIPES
+from vigorlib.recipes import RECIPES, get_profile
 
 HEIGHT, WIDTH = 48, 96
 
@@ -79,7 +79,6 @@ def test_shapes_that_do_not_fit_are_named():
 
 @pytest.mark.parametrize("rectified", [False, True])
 def test_the_explained_number_is_the_dot_product_of_unnormalised_descriptors(network, rectified):
-    """For SAFA with its weights held fixed the gradient is known; here: by differences."""
     panoramas, tiles = pictures(1)
     maps = explain.pair_maps(network, panoramas, tiles, rectified)
     features = network.ground.features(panoramas).detach()
@@ -121,10 +120,7 @@ def test_the_network_is_left_as_it_was(network):
 @pytest.mark.parametrize("name", ["siamese", "vigor", "vigor-resnet", "vigor-flatten"])
 def test_every_recipe_can_be_explained(name):
     torch.manual_seed(0)
-    recipe = RECIPES[name]
-    from vigorlib.recipes import get_profile
-
-    profile = get_profile("smoke")
+    recipe, profile = RECIPES[name], get_profile("smoke")
     draw = torch.Generator().manual_seed(0)
     panoramas = torch.randint(0, 256, (2, 3, *profile.panorama_px), generator=draw).float()
     tiles = torch.randint(0, 256, (2, 3, *profile.tile_px), generator=draw).float()

@@ -82,7 +82,7 @@ def test_corresponding_ground_has_the_same_colour_in_both_views(pairs):
         street, above = [], []
         for sight, panorama, tile in pairs:
             ground = sight.panorama_shared & (sight.panorama_kind == visible.GROUND)
-            ground[: 48 // 2 + 4] = False  # far away a pixel is many metres long
+            ground[: 48 // 2 + 2] = False  # far away a pixel is many metres long
             row, column = (sight.where[ground] * 48).astype(int).T
             street.append(np.roll(panorama.mean(axis=2), turn, axis=1)[ground])
             above.append(tile.mean(axis=2)[row, column])
@@ -90,8 +90,8 @@ def test_corresponding_ground_has_the_same_colour_in_both_views(pairs):
                 part[-1] = part[-1] - part[-1].mean()
         return float(np.corrcoef(np.concatenate(street), np.concatenate(above))[0, 1])
 
-    assert likeness(0) > 0.15
-    assert likeness(0) > max(likeness(24), likeness(48), likeness(72)) + 0.1
+    assert likeness(0) > 0.1
+    assert likeness(0) > max(likeness(24), likeness(48), likeness(72)) + 0.05
 
 
 def test_sky_and_cars_are_not_shared(pairs):

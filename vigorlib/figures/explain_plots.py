@@ -192,7 +192,7 @@ def estimates(
             start = height
             for name, (mean, low, high) in row.items():
                 colour = CYCLE[names.index(name) % len(CYCLE)]
-                spread = [[mean - low], [high - mean]]
+                spread = [[max(mean - low, 0)], [max(high - mean, 0)]]  # rounding
                 axes.errorbar(mean, height, xerr=spread, fmt="o", ms=5, color=colour, capsize=2.5)
                 height += 1
             ticks.append((start + height - 1) / 2)
