@@ -161,7 +161,8 @@ def deletion_insertion(
     order = _order(heat, *images.shape[2:]).to(device)  # (B, 1, H, W): 0 for the hottest pixel
     empty = removed(images, fill)
     shares = np.linspace(0, 1, steps + 1)
-    deletion, insertion = [], []
+    deletion: list[Values] = []
+    insertion: list[Values] = []
     with evaluating(network):
         target = F.normalize(other(others.to(device)).float(), dim=1)
         for share in shares:

@@ -74,8 +74,8 @@ def sight(
     _, distance, kind = world.panorama_scene(x, y, *panorama_px, rng, oversample=1)
     where = (_shown_places(distance, x, y) - corner)[..., ::-1] / tile_side_m  # row, column
     shared = np.isin(kind, (GROUND, BUILDING, TREE)) & ((where >= 0) & (where < 1)).all(axis=-1)
-    where = np.where(shared[..., None], where, np.nan).astype(np.float32)
-    return Sight(seen, _tile_kinds(world, xs, ys), shared, kind, where)
+    places = np.where(shared[..., None], where, np.nan).astype(np.float32)
+    return Sight(seen, _tile_kinds(world, xs, ys), shared, kind, places)
 
 
 _City = tuple[Place, World, dict[str, int], NDArray[np.float64]]

@@ -201,7 +201,7 @@ def estimates(
         axes.set(title=title, xlabel=xlabel)
         axes.set_yticks(ticks, list(rows))
         axes.grid(axis="y", visible=False)
-        axes.invert_yaxis()
+        axes.set_ylim(height - 0.5, -0.7)  # the first on top
     for k, name in enumerate(names):
         drawn[0][0].plot([], [], "o", color=CYCLE[k % len(CYCLE)], label=name)
     if len(names) > 1:
@@ -224,7 +224,7 @@ def shared_views(
     panorama_shared, tile_seen: masks of any size; query: (row, column) of the camera as shares of
     the tile's side.
     """
-    figure, panels = plt.subplots(2, 2, figsize=(9.4, 4.1), width_ratios=[2, 1])
+    figure, panels = plt.subplots(2, 2, figsize=(7.2, 4.7), width_ratios=[2, 1])
     for column, (image, mask, title) in enumerate(
         ((panorama, panorama_shared, "panorama"), (tile, tile_seen, "tile"))
     ):
