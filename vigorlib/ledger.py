@@ -162,7 +162,7 @@ def as_html(table: pd.DataFrame, narrow: Sequence[str] = ()) -> str:
     Written out rather than styled by pandas: no random names, so that the same table is the same text.
     """
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
-    wide = "white-space: normal; min-width: 9em; max-width: 19em; text-align: left"
+    wide = "white-space: normal; min-width: 6.5em; text-align: left"
     styles = ["text-align: left" if name in narrow else wide for name in table.columns]
     body = ""
     for row in table.itertuples(index=False):
@@ -171,7 +171,7 @@ def as_html(table: pd.DataFrame, narrow: Sequence[str] = ()) -> str:
             for style, value in zip(styles, row, strict=True)
         )
         body += f"<tr>{cells}</tr>\n"
-    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+    return f'<table class="words"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
 
 
 _T, _N, _L, _E, _D, _X = GROUPS
