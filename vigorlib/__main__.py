@@ -141,13 +141,16 @@ def grid(
             for job in wanted
             if not find(job.recipe, job.profile, job.seed, job.protocol, data_root, False)  # type: ignore[arg-type]
         ]
+        if not missing:
+            console.print(f"{len(wanted)} runs, all there already")
+            return
         hours = hours_expected(missing, data_root)
         console.print(
             f"{len(wanted)} runs, {len(wanted) - len(missing)} there already. The others: about "
             f"{60 * sum(hours.values()) / jobs:.0f} min with {jobs} side by side, at the speed of "
             "steps just taken on this machine"
         )
-    if missing and not only_plan:
+    if not only_plan:
         train_all(missing, data_root, jobs)
 
 
