@@ -1,6 +1,17 @@
 """Data -> matplotlib Figure: every plot of the book, in one style, nothing global changed."""
 
 from vigorlib.figures.ablation_plots import ablation, forest, share_over
+from vigorlib.figures.failure_plots import (
+    WrongAnswer,
+    against_chance,
+    error_maps,
+    error_steps,
+    shares_by_group,
+    stacked_shares,
+    surest_first,
+    two_rules,
+    wrong_answers,
+)
 from vigorlib.figures.geometry_plots import (
     balance_bars,
     coverage,
@@ -35,12 +46,16 @@ __all__ = [
     "BLUE",
     "GREEN",
     "RED",
+    "WrongAnswer",
     "ablation",
+    "against_chance",
     "balance_bars",
     "compare_curves",
     "coverage",
     "difference_fields",
     "error_histogram",
+    "error_maps",
+    "error_steps",
     "forest",
     "four_tile_cover",
     "growth",
@@ -61,9 +76,14 @@ __all__ = [
     "resolutions",
     "share_bars",
     "share_over",
+    "shares_by_group",
     "sign_slip",
+    "stacked_shares",
     "strips",
+    "surest_first",
     "trade_off",
     "training_curves",
     "triplet_curves",
+    "two_rules",
+    "wrong_answers",
 ]
