@@ -12,7 +12,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vigorlib.figures.style import (
-    BLUE, CYCLE, GREEN, INK, ORANGE, PURPLE, RED, SKY, note, photo, styled,
+    BLUE,
+    CYCLE,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    note,
+    photo,
+    styled,
 )  # fmt: skip
 
 Image = NDArray[np.uint8]
