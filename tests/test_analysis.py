@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vigorlib import analysis, geometry
+from vigorlib import analysis, evaluation, geometry
 from vigorlib.analysis import CAUSES, KINDS
 from vigorlib.dataset import Vigor
 
@@ -160,6 +160,12 @@ def test_groups_nobody_is_in_are_left_out():
     assert (name, value) == ("first", 0.5) and low <= value <= high
 
 
+def test_a_share_has_the_interval_that_resampling_queries_gives():
+    succeeded = np.random.default_rng(5).random(900) < 0.15
+    expected = succeeded.mean(), *evaluation.bootstrap_interval(succeeded.astype(float))
+    assert analysis.share(succeeded) == pytest.approx(expected, abs=0.004)
+
+
 def test_a_difference_of_groups_has_the_interval_of_two_proportions():
     rng = np.random.default_rng(3)
     group = rng.random(4000) < 0.4
@@ -172,6 +178,16 @@ def test_a_difference_of_groups_has_the_interval_of_two_proportions():
         pytest.approx(p - q - spread, abs=0.005),
         pytest.approx(p - q + spread, abs=0.005),
     )
+
+
+def test_like_is_compared_with_like():
+    strata = np.repeat([0, 1, 2], [100, 300, 50])  # easy, hard, and one that only the group has
+    group = np.concatenate([np.arange(100) < 80, np.arange(300) < 30, np.ones(50, bool)])
+    succeeded = np.concatenate([np.ones(100, bool), np.zeros(350, bool)])
+    assert analysis.group_difference(succeeded, group)[0] > 0.4
+    assert analysis.group_difference(succeeded, group, strata) == (0, 0, 0)
+    succeeded[100:130] = True  # the group does better at what is hard
+    assert analysis.group_difference(succeeded, group, strata)[0] == pytest.approx(0.75)
 
 
 def test_a_difference_needs_two_groups():

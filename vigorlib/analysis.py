@@ -155,7 +155,9 @@ Interval = tuple[float, float, float]
 
 def share(succeeded: Bools) -> Interval:
     """Share of queries that succeeded, and its interval."""
-    return float(succeeded.mean()), *bootstrap_interval(succeeded.astype(float))
+    exact = float(succeeded.mean())
+    low, high = np.quantile(_resampled(succeeded, np.random.default_rng(0)), (0.025, 0.975))
+    return exact, float(low), float(high)
 
 
 def share_by(succeeded: Bools, groups: Mapping[str, Bools]) -> dict[str, Interval]:
@@ -168,19 +170,30 @@ def median(values: Floats) -> Interval:
     return float(np.median(values)), *bootstrap_interval(np.asarray(values, float), np.median)
 
 
-def group_difference(succeeded: Bools, group: Bools) -> Interval:
-    """Share within a group less the share outside it: other queries, so each is resampled alone."""
-    if group.all() or not group.any():
+def group_difference(
+    succeeded: Bools, group: Bools, strata: NDArray[Any] | None = None
+) -> Interval:
+    """Share within a group less the share outside it: other queries, so each is resampled alone.
+
+    strata: (Q,) values; like is then compared with like: the difference is taken among queries of
+    the same value and averaged by their number. Values that only one side has are left out.
+    """
+    strata = np.zeros(len(group)) if strata is None else strata
+    rng, rows = np.random.default_rng(0), []
+    for value in np.unique(strata):
+        sides = [succeeded[(strata == value) & part] for part in (group, ~group)]
+        if all(len(side) for side in sides):
+            exact = [side.mean() for side in sides]
+            drawn = [_resampled(side, rng) for side in sides]
+            rows.append((sum(map(len, sides)), exact[0] - exact[1], drawn[0] - drawn[1]))
+    if not rows:
         raise ValueError(
-            f"{int(group.sum())} of {len(group)} queries are in the group: expected some, not all"
+            f"{int(group.sum())} of {len(group)} queries are in the group: expected some, not all, "
+            "and some of each in at least one stratum"
         )
-    rng = np.random.default_rng(0)
-    inside, outside = (  # resampling yes and no: the successes are a binomial draw
-        rng.binomial(part.sum(), succeeded[part].mean(), 1000) / part.sum()
-        for part in (group, ~group)
-    )
-    low, high = np.quantile(inside - outside, (0.025, 0.975))
-    return float(succeeded[group].mean() - succeeded[~group].mean()), float(low), float(high)
+    weights = np.array([row[0] for row in rows]) / sum(row[0] for row in rows)
+    low, high = np.quantile(weights @ np.stack([row[2] for row in rows]), (0.025, 0.975))
+    return float(weights @ [row[1] for row in rows]), float(low), float(high)
 
 
 def bins(values: Floats, edges: Sequence[float], unit: str = "") -> dict[str, Bools]:
@@ -200,6 +213,11 @@ def answered(confidence: Floats, right: Bools) -> tuple[Floats, Floats]:
 
 
 # -- helpers ---------------------------------------------------------------------------------
+
+
+def _resampled(succeeded: Bools, rng: np.random.Generator) -> Floats:
+    """1000 bootstrap shares: of resampled yes and no, the number of yes is a binomial draw."""
+    return rng.binomial(len(succeeded), succeeded.mean(), 1000) / len(succeeded)
 
 
 def _steps_px(data: Vigor, tiles: Indices, others: Indices) -> Floats:

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from vigorlib.figures.style import (
@@ -54,7 +55,7 @@ def stacked_shares(rows: Mapping[str, Mapping[str, float]], text: str = "") -> F
                 axes.text(left + width / 2, y, words, ha="center", va="center", fontsize=9)
         start = start + shares
     axes.set(xlim=(0, 1), xlabel="share of queries")
-    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.invert_yaxis()
     axes.grid(visible=False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncol=5)
@@ -64,11 +65,13 @@ def stacked_shares(rows: Mapping[str, Mapping[str, float]], text: str = "") -> F
 
 @styled
 def shares_by_group(
-    panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], xlabel: str = "", text: str = ""
+    panels: Mapping[str, Mapping[str, Mapping[str, Interval]]],
+    xlabel: str | Mapping[str, str],
+    text: str = "",
 ) -> Figure:
     """Shares with 95 % intervals by group of queries: panel -> series -> group -> interval.
 
-    xlabel: what the groups are; the same for all panels.
+    xlabel: what the groups are, the same for all panels or one for each.
     """
     figure, drawn = plt.subplots(1, len(panels), figsize=(9.2, 3.3), squeeze=False)
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
@@ -84,8 +87,9 @@ def shares_by_group(
                 lw=1.4, color=CYCLE[k % len(CYCLE)], label=name,
             )  # fmt: skip
         axes.set_xticks(range(len(groups)), groups, fontsize=9)
-        axes.set(title=title, xlabel=xlabel, xlim=(-0.5, len(groups) - 0.5), ylim=(0, None))
-        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.set(title=title, xlim=(-0.5, len(groups) - 0.5), ylim=(0, None))
+        axes.set_xlabel(xlabel if isinstance(xlabel, str) else xlabel[title])
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(axis="x", visible=False)
     drawn[0][0].set_ylabel("share of queries")
     if len(names) > 1:
@@ -120,7 +124,7 @@ def two_rules(
             axes.plot(shares, at, "o^"[k], ms=7, color=(ORANGE, BLUE)[k], label=rule, alpha=0.9)
         axes.set(title=title, xlabel="share of queries", xlim=(0, None))
         axes.set_yticks(at, rows)
-        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.08), ncol=2, fontsize=8.5)
         axes.grid(axis="y", visible=False)
     drawn[0][0].set_ylim(len(rows) - 0.5, -0.5)
@@ -145,8 +149,8 @@ def error_steps(
     for mark in marks_m:
         axes.axvline(mark, color=INK, lw=1, ls=":")
     axes.set(xscale="log", xlabel="error (m)", ylabel="queries placed closer", ylim=(0, 1.02))
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(loc="upper left")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(loc="lower right")
     note(figure, text)
     return figure
 
@@ -156,14 +160,14 @@ def error_maps(
     maps: Mapping[str, tuple[Image, Array, Array]], limits_m: tuple[float, float], text: str = ""
 ) -> Figure:
     """Errors on the cities' maps: city -> (map, (Q, 2) pixels [row, column], (Q,) metres)."""
-    figure, panels = plt.subplots(1, len(maps), figsize=(9.4, 3.2), squeeze=False)
+    figure, panels = plt.subplots(1, len(maps), figsize=(9.4, 2.75), squeeze=False)
     norm, dots = LogNorm(*limits_m), None
     for axes, (city, (image, pixel, metres)) in zip(panels[0], maps.items(), strict=True):
-        grey = 255 - (255 - image.mean(axis=-1)) * 0.45  # pale, so that the dots speak
+        grey = 255 - (255 - image.mean(axis=-1)) * 0.35  # pale, so that the dots speak
         photo(axes, np.repeat(grey[..., None], 3, axis=-1).astype(np.uint8), city)
         worst_last = np.argsort(-metres)
         dots = axes.scatter(
-            *pixel[worst_last, ::-1].T, c=metres[worst_last], s=6, cmap="viridis_r", norm=norm,
+            *pixel[worst_last, ::-1].T, c=metres[worst_last], s=7, cmap="viridis_r", norm=norm,
             linewidths=0,
         )  # fmt: skip
     bar = figure.colorbar(dots, ax=list(panels[0]), shrink=0.8, pad=0.01, extend="both")
@@ -201,8 +205,8 @@ def surest_first(
         axes.plot(share[least - 1 :], accuracy[least - 1 :], label=name)
         axes.axhline(accuracy[-1], color=INK, lw=1, ls=":")
     axes.set(xlabel="share of queries answered", ylabel=ylabel, xlim=(0, 1), ylim=(0, None))
-    axes.xaxis.set_major_formatter("{x:.0%}")
-    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend()
     note(figure, text)
     return figure
@@ -223,17 +227,16 @@ def wrong_answers(rows: Sequence[WrongAnswer], text: str = "") -> Figure:
     """Query, true tile and best tiles of queries that failed; frames in the kind's colour."""
     columns = 2 + max(len(row.top) for row in rows)
     figure, panels = plt.subplots(
-        len(rows), columns, figsize=(9.4, 1.85 * len(rows) + 0.3), squeeze=False,
+        len(rows), columns, figsize=(9.0, 2.0 * len(rows) + 0.3), squeeze=False,
         gridspec_kw={"width_ratios": [2.0] + [1.0] * (columns - 1)},
     )  # fmt: skip
     for line, row in zip(panels, rows, strict=True):
         photo(line[0], row.panorama, row.title)
         photo(line[1], row.true_tile, "true tile", GREEN)
         for rank, (axes, (image, kind)) in enumerate(zip(line[2:], row.top, strict=False), 1):
-            photo(axes, image, f"{rank}.", STACK.get(kind, INK))
-            axes.set_xlabel(kind, fontsize=8)
+            photo(axes, image, f"{rank}. {kind}", STACK.get(kind, INK))
         for axes in line[1:]:
-            axes.title.set_fontsize(9)
+            axes.title.set_fontsize(8.5)
         for axes in line[2 + len(row.top) :]:
             axes.set_visible(False)
     note(figure, text)
