@@ -73,7 +73,7 @@ def shares_by_group(
 
     xlabel: what the groups are, the same for all panels or one for each.
     """
-    figure, drawn = plt.subplots(1, len(panels), figsize=(9.2, 3.3), squeeze=False)
+    figure, drawn = plt.subplots(1, len(panels), figsize=(8.8, 3.1), squeeze=False)
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
     for axes, (title, series) in zip(drawn[0], panels.items(), strict=True):
         groups = list(dict.fromkeys(group for points in series.values() for group in points))
@@ -227,16 +227,17 @@ def wrong_answers(rows: Sequence[WrongAnswer], text: str = "") -> Figure:
     """Query, true tile and best tiles of queries that failed; frames in the kind's colour."""
     columns = 2 + max(len(row.top) for row in rows)
     figure, panels = plt.subplots(
-        len(rows), columns, figsize=(9.0, 2.0 * len(rows) + 0.3), squeeze=False,
+        len(rows), columns, figsize=(7.6, 1.75 * len(rows) + 0.2), squeeze=False,
         gridspec_kw={"width_ratios": [2.0] + [1.0] * (columns - 1)},
     )  # fmt: skip
     for line, row in zip(panels, rows, strict=True):
         photo(line[0], row.panorama, row.title)
         photo(line[1], row.true_tile, "true tile", GREEN)
         for rank, (axes, (image, kind)) in enumerate(zip(line[2:], row.top, strict=False), 1):
-            photo(axes, image, f"{rank}. {kind}", STACK.get(kind, INK))
+            photo(axes, image, f"{rank}.", STACK.get(kind, INK))
+            axes.set_xlabel(kind, fontsize=7.5)
         for axes in line[1:]:
-            axes.title.set_fontsize(8.5)
+            axes.title.set_fontsize(9)
         for axes in line[2 + len(row.top) :]:
             axes.set_visible(False)
     note(figure, text)
