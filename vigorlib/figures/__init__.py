@@ -10,6 +10,7 @@ from vigorlib.figures.explain_plots import (
     likeness_curves,
     removal_curves,
     shared_views,
+)
 from vigorlib.figures.failure_plots import (
     WrongAnswer,
     against_chance,
@@ -67,10 +68,10 @@ __all__ = [
     "difference_fields",
     "effects",
     "error_histogram",
-    "estimates",
-    "explained_pairs",
     "error_maps",
     "error_steps",
+    "estimates",
+    "explained_pairs",
     "forest",
     "four_tile_cover",
     "growth",
