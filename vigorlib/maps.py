@@ -59,8 +59,7 @@ class Overlay:
 def city_map(tiles: Places, city: str, tile_px: int = 24, cache: Path | None = None) -> CityMap:
     """Put a city's tiles together, or open the map that was kept in the folder ``cache``."""
     chosen = np.flatnonzero(tiles.cities == city)
-    key = hashlib.sha256("\n".join(tiles.names[chosen].tolist()).encode()).hexdigest()[:12]
-    file = cache / f"map-{city or 'area'}-{tile_px}-{key}.png" if cache else None
+    file = cache / f"map-{_key(tiles, chosen)}-{tile_px}.png" if cache else None
     if file is not None and file.exists():
         image = read_image(file)
     else:
@@ -93,3 +92,11 @@ def overlay(result: Result, on: CityMap) -> Overlay:
         on.to_pixel(result.truth) if result.truth is not None else None,
         circle,
     )
+
+
+def _key(tiles: Places, chosen: NDArray[np.int64]) -> str:
+    """Changes with every tile of the map."""
+    digest = hashlib.sha256()
+    for path in (tiles.path(int(index)) for index in chosen):
+        digest.update(f"{path}:{path.stat().st_mtime_ns};".encode())
+    return digest.hexdigest()[:16]

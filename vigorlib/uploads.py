@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from vigorlib.exif import Crop, Shot, orientation, read_shot
 
@@ -120,18 +120,11 @@ def decode(data: bytes, limits: Limits = LIMITS) -> Upload:
             if image.format in ("JPEG", "MPO"):  # decodes at 1/2, 1/4 where that is enough
                 image.draft(None, (limits.longest_px, limits.longest_px))
             pixels = _upright_rgb(image, limits.longest_px)
-    except UploadError:
+    except (UploadError, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise UploadError(_too_many_pixels("over 178", limits)) from None
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-    ) as error:
+    except Exception as error:  # a damaged file can raise anything: struct.error, KeyError, ...
         raise UploadError(
             f"the picture cannot be decoded ({_first_line(error)}): it is truncated or damaged; "
             f"{NO_PICTURE}"
