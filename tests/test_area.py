@@ -49,9 +49,8 @@ def described(monkeypatch) -> list[int]:
 
 
 def opened(tiles: Path, network, **options) -> gallery_store.StoredGallery:
-    paths = area.scan(tiles).tiles.paths()
-    profile = get_profile("smoke")
-    return open_gallery(tiles.parent / "kept", paths, network, profile, False, True, **options)
+    found, profile = area.scan(tiles).tiles, get_profile("smoke")
+    return open_gallery(tiles.parent / "kept", found, network, profile, False, True, **options)
 
 
 # -- the folder ------------------------------------------------------------------------------
@@ -178,7 +177,18 @@ def test_bad_tiles_are_left_out_and_listed(tiles, network):
         stored = opened(tiles, network)
         assert [name for name, _ in stored.bad] == [names[0], names[6]]
         assert all("cannot be decoded" in reason for _, reason in stored.bad)
-        assert len(stored.descriptors) == 10 and stored.kept.tolist() == [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+        assert len(stored.descriptors) == 10 and stored.kept.tolist() == [
+            1,
+            2,
+            3,
+            4,
+            5,
+            7,
+            8,
+            9,
+            10,
+            11,
+        ]
 
 
 def test_a_mended_tile_joins_the_others(tiles, network, described):
@@ -191,12 +201,14 @@ def test_a_mended_tile_joins_the_others(tiles, network, described):
 
 
 def test_without_one_good_tile_there_is_no_gallery(tiles, network):
+    found = area.scan(tiles).tiles
     for path in tiles.iterdir():
         path.write_bytes(b"no image")
     with pytest.raises(GalleryError, match="none of the 12 tiles can be read"):
         opened(tiles, network)
     with pytest.raises(GalleryError, match="no tiles"):
-        open_gallery(tiles, [], network, get_profile("smoke"))
+        nothing = area.among(found, np.arange(0))
+        open_gallery(tiles, nothing, network, get_profile("smoke"))
 
 
 def test_a_changed_date_or_input_size_is_a_change(tiles, network, described):
@@ -205,8 +217,8 @@ def test_a_changed_date_or_input_size_is_a_change(tiles, network, described):
     opened(tiles, network)
     assert described == [12, 1]
     brighter = dataclasses.replace(get_profile("smoke"), precision="bfloat16")
-    paths = area.scan(tiles).tiles.paths()
-    assert open_gallery(tiles.parent / "kept", paths, network, brighter, False).fresh
+    found = area.scan(tiles).tiles
+    assert open_gallery(tiles.parent / "kept", found, network, brighter, False).fresh
 
 
 def _text(latlon: np.ndarray) -> str:

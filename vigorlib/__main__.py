@@ -262,6 +262,8 @@ def localize(
     geojson: Annotated[str, typer.Option(help="write them to this file")] = "",
 ) -> None:
     """Where was this picture taken? The ten best tiles of the test cities, or of your own."""
+    from pathlib import Path
+
     from vigorlib.localize import Localizer
     from vigorlib.own_pictures import prepare
     from vigorlib.runs import load_or_train
@@ -275,15 +277,15 @@ def localize(
             if tiles
             else Localizer.from_run(run, data_root)
         )
-        circle = (*near, radius) if near else None
+        circle, query = (*near, radius) if near else None, Path(picture).name
         for note in own.notes:
             console.print(note)
         if own.heading_deg is None:
-            turned = localizer.try_headings(own, near=circle, query=picture)
+            turned = localizer.try_headings(own, near=circle, query=query)
             console.print(turned.sentence())
             result = turned.result
         else:
-            result = localizer.locate(own, near=circle, query=picture)
+            result = localizer.locate(own, near=circle, query=query)
         if csv:
             result.to_csv(csv)
         if geojson:
@@ -292,13 +294,14 @@ def localize(
         console.print(f"{len(localizer.skipped)} images are no tiles, for instance", end=" ")
         console.print("{}: {}".format(*localizer.skipped[0]), markup=False)
     table = Table(
-        "", "similarity", "tile", "city", "latitude", "longitude", "IOU", "metres to the GPS",
-        title=f"{result.method}, profile {profile}: {result.searched:,} tiles searched",
-    )  # fmt: skip
+        "", "similarity", "tile centre", "city", "position found", "IOU", "metres to the GPS"
+    )
+    table.title = f"{result.method}, profile {profile}: {result.searched:,} tiles searched"
     for m in result.matches[:10]:
         iou, error = ("-" if v is None else f"{v:.2f}" for v in (m.iou, m.error_m))
-        place = f"{m.predicted_lat_deg:.6f}", f"{m.predicted_lon_deg:.6f}"
-        table.add_row(str(m.rank), f"{m.similarity:.3f}", m.name, m.city, *place, iou, error)
+        place = f"{m.predicted_lat_deg:.6f} {m.predicted_lon_deg:.6f}"
+        tile = f"{m.lat_deg:.6f} {m.lon_deg:.6f}"
+        table.add_row(str(m.rank), f"{m.similarity:.3f}", tile, m.city, place, iou, error)
     console.print(table)
 
 

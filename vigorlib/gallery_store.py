@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from vigorlib.dataset import Places
 from vigorlib.descriptors import Descriptors, describe
 from vigorlib.files import write_atomically, write_json
 from vigorlib.images import ImageError, Pixels
@@ -80,7 +82,7 @@ class Pictures(Pixels):
 
 def open_gallery(
     folder: Path,
-    paths: list[Path],
+    tiles: Places,
     network: CrossViewNet,
     profile: Profile,
     progress: bool = True,
@@ -89,13 +91,13 @@ def open_gallery(
 ) -> StoredGallery:
     """Open the descriptors of tiles, after computing those that are not known.
 
-    folder: where they are kept. paths: the tiles. network: on the device that shall compute.
+    folder: where they are kept. network: on the device that shall compute.
     skip_bad: leave out tiles that cannot be read; else the first of them is an error. pixels: opens
     the tiles at the network's size, if anything has to be computed (default: decodes them).
     Raises :class:`GalleryError` if no tile can be read.
     """
-    files, weights = [_tile_file(path) for path in paths], fingerprint(network)
-    if not paths:
+    files, weights = _tile_files(tiles), fingerprint(network)
+    if not files:
         raise GalleryError("there are no tiles: expected at least one image")
     key = _key(files, weights, profile)
     fresh = not (folder / f"{key}.json").exists()
@@ -103,7 +105,7 @@ def open_gallery(
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
             if not (folder / f"{key}.json").exists():  # somebody else's, while this one waited
-                images = pixels() if pixels else Pixels(paths, *profile.tile_px)
+                images = pixels() if pixels else Pixels(tiles.paths(), *profile.tile_px)
                 _Work(folder, key, images, files, weights, network, profile, skip_bad).run(progress)
     return _opened(folder, key, fresh)
 
@@ -145,12 +147,16 @@ def _opened(folder: Path, key: str, fresh: bool) -> StoredGallery:
     )
 
 
-def _tile_file(path: Path) -> TileFile:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return path.name, -1, 0  # reading it will say so
-    return path.name, status.st_size, status.st_mtime_ns
+def _tile_files(tiles: Places) -> list[TileFile]:
+    """Looked at without a Path for each: opening a large gallery is little else."""
+    root, files = str(tiles.root), []
+    for city, name in zip(tiles.cities.tolist(), tiles.names.tolist(), strict=True):
+        try:
+            status = os.stat(os.path.join(root, city, tiles.folder, name))
+            files.append((name, status.st_size, status.st_mtime_ns))
+        except FileNotFoundError:
+            files.append((name, -1, 0))  # reading it will say so
+    return files
 
 
 def _key(files: list[TileFile], weights: str, profile: Profile) -> str:

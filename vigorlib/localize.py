@@ -91,7 +91,7 @@ class Localizer:
         network = run.network().to(devices.pick(device))
         stored = open_gallery(
             cache_folder(run.record["name"], root),
-            data.tiles.paths(),
+            data.tiles,
             network,
             profile,
             progress,
@@ -124,7 +124,7 @@ class Localizer:
         folder = found.tiles.path(0).parent
         stored = open_gallery(
             cache_folder(run.record["name"], folder, cache),
-            found.tiles.paths(),
+            found.tiles,
             network,
             run.profile,
             progress,
