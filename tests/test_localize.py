@@ -21,7 +21,7 @@ from vigorlib.__main__ import app
 from vigorlib.descriptors import Descriptors
 from vigorlib.geometry import great_circle_m, predicted_latlon
 from vigorlib.images import city_mosaic, read_image
-from vigorlib.localize import LocateError, Localizer
+from vigorlib.localize import Localizer, LocateError
 from vigorlib.nearby import Near, NearError
 
 
@@ -401,7 +401,7 @@ def test_the_command_prints_ten_and_writes_files(localizer, home, city_root, tmp
     assert rows[0]["query"] == path.name
     best = expected.best
     assert f"{best.predicted_lat_deg:.6f} {best.predicted_lon_deg:.6f}" in done.output
-    assert len(re.findall(r"│ *\d+ │ 0\.\d{3}", done.output)) == 10
+    assert len(re.findall(r"│ *\d+ +│ 0\.\d{3}", done.output)) == 10
     assert (tmp_path / "a.geojson").exists()
 
 

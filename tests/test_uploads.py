@@ -15,7 +15,6 @@ from PIL import Image, ImageFile
 from vigorlib import uploads
 from vigorlib.uploads import LIMITS, UploadError, decode, read_upload, safe_label
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 """Pillow's, about the damaged and huge pictures made here."""
 
