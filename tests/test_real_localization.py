@@ -7,6 +7,7 @@ printed, not asserted. What is asserted is that everything around it does its pa
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 from pathlib import Path
@@ -77,8 +78,9 @@ def place(pose: dict[str, str]) -> np.ndarray:
     return np.array([float(pose["lat_deg"]), float(pose["lon_deg"])])
 
 
-def photograph(pose: dict[str, str]):
-    return read_picture(Path(str(PAIRS)) / f"{pose['id']}_ground.jpg")
+@functools.cache
+def photograph(identifier: str):
+    return read_picture(Path(str(PAIRS)) / f"{identifier}_ground.jpg")
 
 
 def own_tile(localizer: Localizer, pose: dict[str, str]) -> int:
@@ -99,7 +101,7 @@ def test_the_area_is_indexed_once_and_says_what_it_left_out(
 def test_every_photograph_is_looked_for_and_the_answer_holds_together(localizer, poses, capsys):
     ranks, headings = [], []
     for pose in poses:
-        own = prepare(photograph(pose), heading_deg=float(pose["heading_deg"]))
+        own = prepare(photograph(pose["id"]), heading_deg=float(pose["heading_deg"]))
         assert own.kind == "phone"
         truth = tuple(place(pose).tolist())
         result = localizer.locate(own, truth=truth, query=pose["id"])
@@ -112,7 +114,7 @@ def test_every_photograph_is_looked_for_and_the_answer_holds_together(localizer,
             assert area.offset_on_tile(found, (m.lat_deg, m.lon_deg), TILE_M) == pytest.approx(
                 m.offset_px, abs=0.01
             )
-        turned = localizer.try_headings(prepare(photograph(pose)), steps=36)
+        turned = localizer.try_headings(prepare(photograph(pose["id"])), steps=36)
         away = (turned.best_deg - float(pose["heading_deg"]) + 180) % 360 - 180
         ranks.append(right.rank)
         headings.append(round(away))
@@ -125,7 +127,7 @@ def test_every_photograph_is_looked_for_and_the_answer_holds_together(localizer,
 
 def test_around_its_gps_a_photograph_has_one_tile(localizer, poses, tmp_path):
     pose = poses[0]
-    own = prepare(photograph(pose), heading_deg=float(pose["heading_deg"]))
+    own = prepare(photograph(pose["id"]), heading_deg=float(pose["heading_deg"]))
     lat, lon = place(pose).tolist()
     result = localizer.locate(own, near=Near(lat, lon, 30.0), truth=(lat, lon))
     assert [m.tile for m in result.matches] == [own_tile(localizer, pose)] and result.searched == 1
@@ -137,7 +139,7 @@ def test_around_its_gps_a_photograph_has_one_tile(localizer, poses, tmp_path):
 def test_a_photograph_lies_where_it_looked(poses):
     for pose in poses:
         heading = float(pose["heading_deg"])
-        panorama = prepare(photograph(pose), heading_deg=heading).panorama
+        panorama = prepare(photograph(pose["id"]), heading_deg=heading).panorama
         centred = turned_north(panorama, -heading)
         seen = (centred != centred[0, 0]).any(axis=(0, 2))
         columns = np.flatnonzero(seen)
