@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vigorlib import area, gallery_store, geometry, model
+from vigorlib import area, gallery_store, geometry, ground, model
 from vigorlib.area import AreaError
 from vigorlib.gallery_store import GalleryError, open_gallery
 from vigorlib.recipes import get_profile
@@ -95,10 +95,10 @@ def test_a_folder_without_tiles_says_what_was_expected(tmp_path):
 def test_positions_and_offsets_are_each_others_inverse():
     tile, offset = np.array([60.2, 24.9]), np.array([[100.0, -50.0], [0.0, 0.0], [-320.0, 200.0]])
     for tile_m in (None, 64.0):
-        place = area.position_on_tile(np.tile(tile, (3, 1)), offset, tile_m)
-        assert np.allclose(area.offset_on_tile(place, tile, tile_m), offset, atol=1e-3)
+        place = ground.position_on_tile(np.tile(tile, (3, 1)), offset, tile_m)
+        assert np.allclose(ground.offset_on_tile(place, tile, tile_m), offset, atol=1e-3)
     north_m, east_m = -10.0, 5.0  # offset: tile centre minus query
-    place = area.position_on_tile(tile, offset[0], 64.0)
+    place = ground.position_on_tile(tile, offset[0], 64.0)
     assert geometry.great_circle_m(*place, *tile) == pytest.approx(np.hypot(north_m, east_m), 1e-6)
     assert place[0] < tile[0] and place[1] > tile[1]
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vigorlib import area, home, runs
+from vigorlib import ground, home, runs
 from vigorlib.geometry import great_circle_m
 from vigorlib.localize import Localizer
 from vigorlib.nearby import Near
@@ -44,7 +44,7 @@ def tiles(poses, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("helsinki") / "tiles"
     folder.mkdir()
     for pose in poses:
-        centre = area.position_on_tile(place(pose), -OFFSET_PX, TILE_M)
+        centre = ground.position_on_tile(place(pose), -OFFSET_PX, TILE_M)
         north, east = OFFSET_PX / 640 * TILE_M
         middle = AERIAL_M / 2 + np.array([east, -north])  # metres right and down
         box = np.concatenate([middle - TILE_M / 2, middle + TILE_M / 2]) * AERIAL_PX / AERIAL_M
@@ -111,7 +111,7 @@ def test_every_photograph_is_looked_for_and_the_answer_holds_together(localizer,
         assert right.distance_m == pytest.approx(np.hypot(*OFFSET_PX) / 640 * TILE_M, abs=0.02)
         for m in result.matches:  # the offset step stays on its tile
             found = np.array([m.predicted_lat_deg, m.predicted_lon_deg])
-            assert area.offset_on_tile(found, (m.lat_deg, m.lon_deg), TILE_M) == pytest.approx(
+            assert ground.offset_on_tile(found, (m.lat_deg, m.lon_deg), TILE_M) == pytest.approx(
                 m.offset_px, abs=0.01
             )
         turned = localizer.try_headings(prepare(photograph(pose["id"])), steps=36)

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pyproj import Geod
+from numpy.typing import NDArray
 
 from vigorlib.dataset import LabelError, Places, tile_latlon
-from vigorlib.geometry import TILE_PX, label_offsets, predicted_latlon
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 EXPECTED = "expected images named satellite_<lat>_<lon>.png (or .jpg), the tile's centre in degrees"
-_WGS84 = Geod(ellps="WGS84")
 
 
 class AreaError(ValueError):
@@ -81,38 +78,6 @@ def among(tiles: Places, kept: NDArray[np.int64]) -> Places:
     return Places(
         tiles.root, tiles.folder, tiles.names[kept], tiles.cities[kept], tiles.latlon[kept]
     )
-
-
-def position_on_tile(
-    tile_latlon: ArrayLike, offset_px: ArrayLike, tile_m: float | None = None
-) -> NDArray[np.float64]:
-    """Where a query is that stands at ``offset_px`` on its tile: (..., 2) degrees.
-
-    offset_px: (..., 2) tile centre minus query, [north, east], in pixels of the 640 px tile.
-    tile_m: side of the tile on the ground in metres; None: cut from Web-Mercator at zoom 20.
-    """
-    if tile_m is None:
-        return predicted_latlon(tile_latlon, offset_px, None, "mercator")
-    tile = np.asarray(tile_latlon, dtype=float)
-    north_east = -np.asarray(offset_px, dtype=float) * tile_m / TILE_PX
-    azimuth = np.rad2deg(np.arctan2(north_east[..., 1], north_east[..., 0]))
-    distance = np.hypot(north_east[..., 0], north_east[..., 1])
-    lat, lon = np.broadcast_arrays(tile[..., 0], tile[..., 1])
-    lon, lat, _ = _WGS84.fwd(lon, lat, azimuth, distance)
-    return np.stack([lat, lon], axis=-1)
-
-
-def offset_on_tile(
-    query_latlon: ArrayLike, tile_latlon: ArrayLike, tile_m: float | None = None
-) -> NDArray[np.float64]:
-    """Inverse of :func:`position_on_tile`: (..., 2) degrees twice -> (..., 2) pixels."""
-    if tile_m is None:
-        return label_offsets(query_latlon, tile_latlon, None, "mercator")
-    query, tile = np.broadcast_arrays(*(np.asarray(v, float) for v in (query_latlon, tile_latlon)))
-    azimuth, _, distance = _WGS84.inv(tile[..., 1], tile[..., 0], query[..., 1], query[..., 0])
-    direction = np.deg2rad(azimuth)
-    north_east = np.stack([np.cos(direction), np.sin(direction)], axis=-1)
-    return -north_east * (np.asarray(distance)[..., None] / tile_m * TILE_PX)
 
 
 def _place(name: str) -> tuple[float, float] | None:

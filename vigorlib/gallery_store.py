@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,8 @@ class _Work:
         """What older galleries in this folder know, if they are of the same network and size."""
         for manifest in self.folder.glob("*.json"):
             old = json.loads(manifest.read_text(encoding="utf-8"))
-            if old.get("weights") != self.weights or old.get("input") != self._input():
+            known = (old.get("format"), old.get("weights"), old.get("input"))
+            if known != (FORMAT, self.weights, self._input()):
                 continue
             stored = _opened(self.folder, manifest.stem, False)
             rows = {tuple(old["files"][place]): row for row, place in enumerate(stored.kept)}
@@ -273,6 +275,7 @@ class _Work:
         write_json(
             self.folder / f"{self.key}.json",
             {
+                "format": FORMAT,
                 "weights": self.weights,
                 "input": self._input(),
                 "files": self.files,
@@ -281,7 +284,8 @@ class _Work:
         )
         for file in self.folder.glob("*.*"):
             if file.name.split(".")[0] != self.key or ".partial" in file.name:
-                file.unlink(missing_ok=True)
+                with suppress(OSError):  # still open somewhere, on a system that minds
+                    file.unlink()
 
     def _compact(self, name: str, array: NDArray[np.float32], good: NDArray[np.int64]) -> Path:
         path = self._partial(f"{name}-good")

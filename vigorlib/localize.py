@@ -18,7 +18,6 @@ import hashlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +27,12 @@ from vigorlib import device as devices
 from vigorlib.dataset import Places, Vigor, data_folder
 from vigorlib.descriptors import Descriptors, predict_offsets
 from vigorlib.gallery_store import describe_pictures, open_gallery
-from vigorlib.geometry import (
-    HALF_TILE_PX,
-    LabelSystem,
-    great_circle_m,
-    label_offsets,
-    predicted_latlon,
-    tile_iou,
-)
+from vigorlib.geometry import HALF_TILE_PX
+from vigorlib.ground import Ground
 from vigorlib.headings import HeadingSearch
 from vigorlib.home import home
 from vigorlib.images import Pixels, read_image, resize
-from vigorlib.located import Match, Result, Truth
+from vigorlib.located import Result, Truth, make_matches
 from vigorlib.maps import CityMap, city_map
 from vigorlib.model import CrossViewNet
 from vigorlib.nearby import Near, best_among, tiles_within
@@ -52,18 +45,20 @@ Image = NDArray[np.uint8] | OwnPicture | bytes | str | Path
 """A panorama with north in its centre column, (H, W, 3) uint8 RGB; a picture of your own that was
 prepared; or the bytes or the file of one that was not."""
 
+Circle = Near | tuple[float, float, float]
+"""Where to search: latitude and longitude in degrees, radius in metres."""
+
 
 class LocateError(ValueError):
     """A question that this localizer cannot answer."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Localizer:
     """A trained network, a described gallery, and the test set's queries where there are any.
 
-    gallery: descriptors of ``tiles``, L2-normalised float32. system: of the labels that the offset
-    head learned; None for an area of your own, whose tiles are ``tile_m`` metres wide (None: cut at
-    zoom 20). skipped: (name, reason) of images that are not in the gallery.
+    gallery: descriptors of ``tiles``, L2-normalised float32. ground: how the tiles lie on it.
+    data: None for an area of your own. skipped: (name, reason) of images that are not in the gallery.
     """
 
     run: Run
@@ -72,11 +67,10 @@ class Localizer:
     tiles: Places
     data: Vigor | None = None
     data_root: str | Path = ""
-    system: LabelSystem | None = None
-    tile_m: float | None = None
+    ground: Ground = Ground()
     skipped: tuple[tuple[str, str], ...] = ()
-    _maps: dict[tuple[str, int], CityMap] = field(default_factory=dict, repr=False)
-    _rolled: Pixels | None = field(default=None, repr=False)
+    _maps: dict[tuple[str, int], CityMap] = field(default_factory=dict)
+    _rolled: Pixels | None = field(default=None)
 
     @classmethod
     def from_run(
@@ -98,7 +92,7 @@ class Localizer:
             pixels=lambda: run.test_set(data_root).tiles,
         )
         gallery = _on(network, stored.descriptors)
-        return cls(run, network, gallery, data.tiles, data, data_root, profile.labels)  # type: ignore[arg-type]
+        return cls(run, network, gallery, data.tiles, data, data_root, Ground(profile.labels))  # type: ignore[arg-type]
 
     @classmethod
     def from_folder(
@@ -136,12 +130,15 @@ class Localizer:
             network,
             _on(network, stored.descriptors),
             tiles,
-            tile_m=tile_m,
+            ground=Ground(tile_m=tile_m),
             skipped=(*found.skipped, *stored.bad),
         )
 
     def __len__(self) -> int:
         return len(self.tiles)
+
+    def __repr__(self) -> str:
+        return f"Localizer({self.run.title}, profile {self.run.profile.name}: {len(self):,} tiles)"
 
     # -- questions ---------------------------------------------------------------------------
 
@@ -149,7 +146,7 @@ class Localizer:
         self,
         image: Image,
         k: int = 50,
-        near: Near | tuple[float, float, float] | None = None,
+        near: Circle | None = None,
         truth: tuple[float, float] | None = None,
         query: str = "picture",
     ) -> Result:
@@ -157,16 +154,12 @@ class Localizer:
 
         near: (lat, lon, radius in metres) to search in. truth: where it was taken, if known, for
         the distances; else the GPS of a picture of your own. query: its name in the result.
+        A picture of unknown heading is taken as if it looked north: see :meth:`try_headings`.
         """
         panorama, picture = self._panorama(image)
-        truth_from: Truth = "given" if truth is not None else ""
-        if truth is None and picture is not None and picture.latlon is not None:
-            truth, truth_from = picture.latlon, "GPS"
-        return self._answer(panorama, k, near, truth, truth_from, query)
+        return self._answer(panorama, k, near, *_truth(picture, truth), query)
 
-    def locate_query(
-        self, index: int, k: int = 50, near: Near | tuple[float, float, float] | None = None
-    ) -> Result:
+    def locate_query(self, index: int, k: int = 50, near: Circle | None = None) -> Result:
         """:meth:`locate` for a query of the test set, whose truth is known."""
         data, index = self._require_query(index)
         lat, lon = data.queries.latlon[index].tolist()
@@ -181,18 +174,20 @@ class Localizer:
         image: Image,
         steps: int = 36,
         k: int = 50,
-        near: Near | tuple[float, float, float] | None = None,
+        near: Circle | None = None,
         truth: tuple[float, float] | None = None,
         query: str = "picture",
     ) -> HeadingSearch:
-        """For an unknown heading: turn the picture all round and see which heading fits best."""
+        """For an unknown heading: turn the picture all round and see which heading fits best.
+
+        steps: how many headings, evenly spread. A picture of known heading is turned from there.
+        """
         panorama, picture = self._panorama(image)
         headings, rolled = zip(*own_pictures.all_headings(panorama, steps), strict=True)
         ground = self._describe(np.stack([self._resized(each) for each in rolled]))
         tiles, similarity = self._search(ground, self._candidates(near), 1)
-        if truth is None and picture is not None:
-            truth = picture.latlon
-        result = self.locate(rolled[int(similarity[:, 0].argmax())], k, near, truth, query)
+        turned = rolled[int(similarity[:, 0].argmax())]
+        result = self._answer(turned, k, near, *_truth(picture, truth), query)
         return HeadingSearch(np.array(headings), similarity[:, 0], tiles[:, 0], result)
 
     # -- what a screen shows -----------------------------------------------------------------
@@ -215,7 +210,7 @@ class Localizer:
         self,
         panorama: NDArray[np.uint8],
         k: int,
-        near: Near | tuple[float, float, float] | None,
+        near: Circle | None,
         truth: tuple[float, float] | None,
         truth_from: Truth,
         query: str,
@@ -228,7 +223,15 @@ class Localizer:
         described = time.perf_counter()
         tiles, similarity = self._search(ground, candidates, k)
         searched = time.perf_counter()
-        matches = self._matches(ground, tiles[0], similarity[0], truth, references)
+        matches = make_matches(
+            self.tiles,
+            tiles[0],
+            similarity[0],
+            self.ground,
+            self._offsets(ground, tiles[0]),
+            truth,
+            references,
+        )
         return Result(
             query,
             self.run.title,
@@ -270,7 +273,7 @@ class Localizer:
         branch = self.network.describe_ground
         return describe_pictures(branch, panoramas, self.network, self.run.profile)
 
-    def _candidates(self, near: Near | tuple[float, float, float] | None) -> Indices | None:
+    def _candidates(self, near: Circle | None) -> Indices | None:
         return None if near is None else tiles_within(self.tiles.latlon, near)
 
     def _search(
@@ -280,91 +283,14 @@ class Localizer:
             return best(ground.values, self.gallery.values, k)
         return best_among(ground.values, self.gallery.values, candidates, k)
 
-    def _matches(
-        self,
-        ground: Descriptors,
-        tiles: Indices,
-        similarity: NDArray[np.float64],
-        truth: tuple[float, float] | None,
-        references: Indices | None,
-    ) -> tuple[Match, ...]:
-        columns: dict[str, Any] = self._placed(ground, tiles)
-        if truth is not None:
-            columns |= self._compared(tiles, columns["predicted"], truth)
-        labels = (
-            dict.fromkeys(references[1:].tolist(), "semi-positive")
-            if references is not None
-            else {}
-        )
-        if references is not None:
-            labels[int(references[0])] = "positive"
-        predicted = columns.pop("predicted")
-        return tuple(
-            Match(
-                rank=i + 1,
-                tile=int(tile),
-                name=str(self.tiles.names[tile]),
-                path=self.tiles.path(int(tile)),
-                city=str(self.tiles.cities[tile]),
-                similarity=float(similarity[i]),
-                lat_deg=float(self.tiles.latlon[tile, 0]),
-                lon_deg=float(self.tiles.latlon[tile, 1]),
-                predicted_lat_deg=float(predicted[i, 0]),
-                predicted_lon_deg=float(predicted[i, 1]),
-                reference=labels.get(int(tile), ""),
-                **{name: values[i] for name, values in columns.items()},
-            )
-            for i, tile in enumerate(tiles)
-        )
-
-    def _placed(self, ground: Descriptors, tiles: Indices) -> dict[str, Any]:
-        """``predicted`` (k, 2) degrees; with an offset head ``offset_px`` and ``iou`` a match."""
+    def _offsets(self, ground: Descriptors, tiles: Indices) -> NDArray[np.float64] | None:
+        """(k, 2) predicted pixels of one query on each tile."""
         if self.network.offset is None:
-            return {"predicted": self.tiles.latlon[tiles]}
-        repeated = Descriptors(
-            ground.values.expand(len(tiles), -1), ground.lengths.expand(len(tiles), -1)
-        )
-        offsets = predict_offsets(self.network, repeated, self.gallery, tiles) * HALF_TILE_PX
-        offsets = offsets.astype(np.float64)
-        return {
-            "predicted": self._by_city(tiles, offsets),
-            "offset_px": [(north, east) for north, east in offsets.tolist()],
-            "iou": tile_iou(offsets).tolist(),
-        }
-
-    def _by_city(self, tiles: Indices, offsets: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Offsets on tiles, (k, 2) -> positions, each with its city's constants."""
-        latlon, cities = self.tiles.latlon[tiles], self.tiles.cities[tiles]
-        if self.system is None:
-            return area.position_on_tile(latlon, offsets, self.tile_m)
-        out = np.empty_like(latlon)
-        for city in np.unique(cities):
-            rows = cities == city
-            out[rows] = predicted_latlon(latlon[rows], offsets[rows], str(city), self.system)
-        return out
-
-    def _compared(
-        self, tiles: Indices, predicted: NDArray[np.float64], truth: tuple[float, float]
-    ) -> dict[str, Any]:
-        """Distances to the truth and true offsets, a match."""
-        latlon, cities = self.tiles.latlon[tiles], self.tiles.cities[tiles]
-        offsets = np.empty_like(latlon)
-        for city in np.unique(cities):
-            rows = cities == city
-            offsets[rows] = self._true_offsets(truth, latlon[rows], str(city))
-        return {
-            "distance_m": great_circle_m(latlon[:, 0], latlon[:, 1], *truth).tolist(),
-            "error_m": great_circle_m(predicted[:, 0], predicted[:, 1], *truth).tolist(),
-            "true_offset_px": [(north, east) for north, east in offsets.tolist()],
-            "true_iou": tile_iou(offsets).tolist(),
-        }
-
-    def _true_offsets(
-        self, truth: tuple[float, float], latlon: NDArray[np.float64], city: str
-    ) -> NDArray[np.float64]:
-        if self.system is None:
-            return area.offset_on_tile(truth, latlon, self.tile_m)
-        return label_offsets(truth, latlon, city, self.system)
+            return None
+        size = (len(tiles), -1)
+        repeated = Descriptors(ground.values.expand(size), ground.lengths.expand(size))
+        predicted = predict_offsets(self.network, repeated, self.gallery, tiles)
+        return predicted.astype(np.float64) * HALF_TILE_PX
 
     def _require_query(self, index: int) -> tuple[Vigor, int]:
         if self.data is None:
@@ -381,6 +307,16 @@ def cache_folder(name: str, tiles: Path, cache: str | Path | None = None) -> Pat
     """Where what was computed of a folder of tiles is kept: ``build/galleries/`` of the project."""
     place = hashlib.sha256(str(tiles.resolve()).encode()).hexdigest()[:8]
     return (Path(cache) if cache else home() / "build" / "galleries") / f"{name}-{place}"
+
+
+def _truth(
+    picture: OwnPicture | None, given: tuple[float, float] | None
+) -> tuple[tuple[float, float] | None, Truth]:
+    if given is not None:
+        return given, "given"
+    if picture is not None and picture.latlon is not None:
+        return picture.latlon, "GPS"
+    return None, ""
 
 
 def _on(network: CrossViewNet, stored: Descriptors) -> Descriptors:

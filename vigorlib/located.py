@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vigorlib.dataset import Places
 from vigorlib.files import write_atomically
+from vigorlib.geometry import great_circle_m, tile_iou
+from vigorlib.ground import Ground
 from vigorlib.nearby import Near
 
 Truth = Literal["", "label", "given", "GPS"]
@@ -102,7 +108,7 @@ class Result:
         writer = csv.DictWriter(out, ["query", "method", *rows[0]], lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({"query": self.query, "method": self.method, **row})
+            writer.writerow({"query": _plain(self.query), "method": self.method, **row})
         return out.getvalue()
 
     def geojson(self) -> str:
@@ -124,6 +130,76 @@ class Result:
     def to_geojson(self, path: str | Path) -> Path:
         """Write :meth:`geojson` to a file, in one step."""
         return _write(Path(path), self.geojson())
+
+
+def make_matches(
+    tiles: Places,
+    found: NDArray[np.int64],
+    similarity: NDArray[np.float64],
+    ground: Ground,
+    offset_px: NDArray[np.float64] | None = None,
+    truth: tuple[float, float] | None = None,
+    references: NDArray[np.int64] | None = None,
+) -> tuple[Match, ...]:
+    """Put together what is known of the tiles that were found.
+
+    found, similarity: (k,) indices into ``tiles``, best first. offset_px: (k, 2) predicted on each;
+    None without an offset step. references: (4,) labelled tiles of the query, positive first.
+    """
+    latlon, cities = tiles.latlon[found], tiles.cities[found]
+    predicted = latlon
+    columns: dict[str, list[Any]] = {}
+    if offset_px is not None:
+        predicted = ground.positions(latlon, cities, offset_px)
+        columns |= {"offset_px": _pairs(offset_px), "iou": tile_iou(offset_px).tolist()}
+    if truth is not None:
+        columns |= _compared(latlon, predicted, ground.offsets(truth, latlon, cities), truth)
+    if references is not None:
+        labels = dict.fromkeys(references.tolist(), "semi-positive")
+        labels[int(references[0])] = "positive"
+        columns["reference"] = [labels.get(tile, "") for tile in found.tolist()]
+    columns |= {
+        "similarity": similarity.tolist(),
+        "lat_deg": latlon[:, 0].tolist(),
+        "lon_deg": latlon[:, 1].tolist(),
+        "predicted_lat_deg": predicted[:, 0].tolist(),
+        "predicted_lon_deg": predicted[:, 1].tolist(),
+    }
+    return tuple(
+        Match(
+            rank=i + 1,
+            tile=tile,
+            name=str(tiles.names[tile]),
+            path=tiles.path(tile),
+            city=str(tiles.cities[tile]),
+            **{name: values[i] for name, values in columns.items()},
+        )
+        for i, tile in enumerate(found.tolist())
+    )
+
+
+def _compared(
+    latlon: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    offsets: NDArray[np.float64],
+    truth: tuple[float, float],
+) -> dict[str, list[Any]]:
+    """What knowing the truth tells of each match."""
+    return {
+        "distance_m": great_circle_m(latlon[:, 0], latlon[:, 1], *truth).tolist(),
+        "error_m": great_circle_m(predicted[:, 0], predicted[:, 1], *truth).tolist(),
+        "true_offset_px": _pairs(offsets),
+        "true_iou": tile_iou(offsets).tolist(),
+    }
+
+
+def _pairs(values: NDArray[np.float64]) -> list[tuple[float, float]]:
+    return [(north, east) for north, east in values.tolist()]
+
+
+def _plain(text: str) -> str:
+    """A name that no spreadsheet takes for a formula."""
+    return "'" + text if text[:1] in ("=", "+", "@", "\t", "\r") else text
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

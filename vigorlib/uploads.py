@@ -13,6 +13,7 @@ import html
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import unicodedata
@@ -86,11 +87,11 @@ def read_upload(data: bytes, limits: Limits = LIMITS) -> Upload:
     _require_plausible(data, limits)
     settings = json.dumps(dataclasses.asdict(limits))
     code = "import sys; sys.path.insert(0, sys.argv[1]); from vigorlib import uploads; uploads._child()"
-    command = [sys.executable, "-I", "-c", code, str(Path(__file__).parent.parent), settings]
+    command = [sys.executable, "-P", "-c", code, str(Path(__file__).parent.parent), settings]
     single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # less address space, no pools
     try:
         done = subprocess.run(
-            command, input=data, capture_output=True, timeout=limits.seconds,
+            command, input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=limits.seconds,
             env={**os.environ, **single}, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -156,7 +157,7 @@ def _require_plausible(data: bytes, limits: Limits) -> None:
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     starts = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
     if not (webp or data.startswith(starts)):
-        raise UploadError(f"the file begins with {data[:8]!r}: {NO_PICTURE}")
+        raise UploadError(f"the file begins with the bytes {data[:8].hex(' ')}: {NO_PICTURE}")
 
 
 def _require_size(size: tuple[int, int], limits: Limits) -> None:
@@ -200,8 +201,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise UploadError("the picture has floating-point pixels: expected 8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16 bits of grey
-        values = np.asarray(image, dtype=np.int64)
-        return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image).clip(0, 65535)
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         rgb = Image.new("RGB", image.size, FILL_RGB)
@@ -260,5 +261,6 @@ def _answer(done: subprocess.CompletedProcess[bytes]) -> Upload:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).replace("<_io.BytesIO object at", "<").splitlines()
+    """Without what a file could have put there to be taken for HTML."""
+    lines = re.sub(r"[^\w .,:;()/+\n-]", "?", str(error)).splitlines()
     return lines[0][:120] if lines else type(error).__name__
