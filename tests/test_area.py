@@ -169,6 +169,15 @@ def test_an_interruption_loses_a_piece_at_most(tiles, network, monkeypatch):
     assert not list((tiles.parent / "kept").glob("*partial*"))
 
 
+@pytest.mark.parametrize("end", ["descriptors.npy", "lengths.npy"])
+def test_damaged_descriptors_are_not_used(tiles, network, end):
+    opened(tiles, network)
+    (file,) = (tiles.parent / "kept").glob(f"*.{end}")
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(GalleryError, match="damaged.*remove the folder"):
+        opened(tiles, network)
+
+
 def test_bad_tiles_are_left_out_and_listed(tiles, network):
     names = area.scan(tiles).tiles.names
     (tiles / names[0]).write_bytes(b"")

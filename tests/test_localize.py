@@ -283,6 +283,11 @@ def test_csv_is_a_row_a_match(localizer, tmp_path):
     assert str(localizer.tiles.root) not in result.csv() + result.geojson()
 
 
+def test_names_are_no_formulas_in_a_spreadsheet(localizer):
+    result = localizer.locate(localizer.query_panorama(0), k=1, query="=cmd()")
+    assert list(csv.DictReader(io.StringIO(result.csv())))[0]["query"] == "'=cmd()"
+
+
 def test_geojson_has_longitude_first_and_the_truth(localizer, tmp_path):
     result = localizer.locate_query(0, k=3)
     stored = json.loads(result.to_geojson(tmp_path / "found.geojson").read_text(encoding="utf-8"))
@@ -309,6 +314,20 @@ def test_a_map_knows_where_everything_lies(localizer, monkeypatch):
     monkeypatch.setattr(maps, "city_mosaic", None)  # kept on disk
     localizer._maps.clear()
     assert (localizer.map("Chicago", 16).image == canvas).all()
+
+
+def test_tiles_far_apart_make_a_smaller_map_or_none(localizer, monkeypatch):
+    monkeypatch.setattr(maps, "MOST_PIXELS", 2000)
+    drawn = maps.city_map(localizer.tiles, "Chicago", 16)
+    assert drawn.tile_px < 16 and drawn.image.shape[0] * drawn.image.shape[1] < 4000
+    places = localizer.tiles.latlon[localizer.tiles.cities == "Chicago"]
+    _, to_pixel = city_mosaic(localizer.tiles, "Chicago", drawn.tile_px)
+    assert np.allclose(drawn.to_pixel(places), to_pixel(places), atol=1e-6)
+    monkeypatch.setattr(maps, "MOST_PIXELS", 2)
+    with pytest.raises(maps.MapError, match="split the folder"):
+        localizer.map("Chicago", 5)
+    with pytest.raises(maps.MapError, match="no tile of 'Paris'"):
+        localizer.map("Paris")
 
 
 def test_an_answer_lies_on_the_map(localizer):

@@ -225,6 +225,14 @@ def test_pillow_is_left_as_it_was():
     assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == before
 
 
+def test_messages_hold_nothing_that_a_page_takes_for_html():
+    broken = stored(picture(), "PNG").replace(b"IDAT", b"<b>&")
+    for data in (b"<script>alert(1)</script>", broken, b"\x89PNG\r\n\x1a\n<img src=x>"):
+        with pytest.raises(UploadError) as refused:
+            decode(data)
+        assert not set("<>&\"'") & set(str(refused.value))
+
+
 def test_labels_are_safe_to_show():
     assert safe_label("<img src=x onerror=alert(1)>.jpg") == (
         "&lt;img src=x onerror=alert(1)&gt;.jpg"

@@ -138,10 +138,17 @@ def describe_pictures(
 def _opened(folder: Path, key: str, fresh: bool) -> StoredGallery:
     manifest = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
     files, bad = manifest["files"], {int(i): reason for i, reason in manifest["bad"].items()}
-    values = torch.from_numpy(np.load(folder / f"{key}.descriptors.npy", mmap_mode="c"))
-    lengths = torch.from_numpy(np.load(folder / f"{key}.lengths.npy"))
+    try:
+        values = torch.from_numpy(np.load(folder / f"{key}.descriptors.npy", mmap_mode="c"))
+        lengths = torch.from_numpy(np.load(folder / f"{key}.lengths.npy"))
+        values = checked(values, "stored gallery")
+    except (OSError, ValueError, EOFError) as error:
+        raise GalleryError(
+            f"the descriptors kept in {folder} are damaged ({error}): remove the folder, and they "
+            "are computed again"
+        ) from None
     return StoredGallery(
-        Descriptors(checked(values, "stored gallery"), lengths),
+        Descriptors(values, lengths),
         np.setdiff1d(np.arange(len(files)), list(bad)),
         tuple((files[i][0], reason) for i, reason in bad.items()),
         fresh,

@@ -183,11 +183,14 @@ class Localizer:
         steps: how many headings, evenly spread. A picture of known heading is turned from there.
         """
         panorama, picture = self._panorama(image)
-        headings, rolled = zip(*own_pictures.all_headings(panorama, steps), strict=True)
-        ground = self._describe(np.stack([self._resized(each) for each in rolled]))
+        turned = own_pictures.all_headings(panorama, steps)
+        headings, inputs = zip(
+            *((angle, self._resized(each)) for angle, each in turned), strict=True
+        )
+        ground = self._describe(np.stack(inputs))
         tiles, similarity = self._search(ground, self._candidates(near), 1)
-        turned = rolled[int(similarity[:, 0].argmax())]
-        result = self._answer(turned, k, near, *_truth(picture, truth), query)
+        best_view = own_pictures.turned_north(panorama, headings[int(similarity[:, 0].argmax())])
+        result = self._answer(best_view, k, near, *_truth(picture, truth), query)
         return HeadingSearch(np.array(headings), similarity[:, 0], tiles[:, 0], result)
 
     # -- what a screen shows -----------------------------------------------------------------

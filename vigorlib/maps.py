@@ -20,6 +20,13 @@ METRES_OF_A_DEGREE = 111_194.0
 """Of latitude, on the sphere; good to half a percent anywhere."""
 
 
+MOST_PIXELS = 32e6
+
+
+class MapError(ValueError):
+    """Tiles of which no map can be made."""
+
+
 @dataclass(frozen=True)
 class CityMap:
     """A map and its scale.
@@ -57,8 +64,15 @@ class Overlay:
 
 
 def city_map(tiles: Places, city: str, tile_px: int = 24, cache: Path | None = None) -> CityMap:
-    """Put a city's tiles together, or open the map that was kept in the folder ``cache``."""
+    """Put a city's tiles together, or open the map that was kept in the folder ``cache``.
+
+    tile_px: width of a tile on it; less where the map would grow beyond 32 million pixels. Raises
+    :class:`MapError` for an unknown city and for tiles too far apart for one map.
+    """
     chosen = np.flatnonzero(tiles.cities == city)
+    if not len(chosen):
+        raise MapError(f"no tile of {city!r}: expected one of {sorted(set(tiles.cities.tolist()))}")
+    tile_px = _fitting(tiles.latlon[chosen], tile_px)
     file = cache / f"map-{_key(tiles, chosen)}-{tile_px}.png" if cache else None
     if file is not None and file.exists():
         image = read_image(file)
@@ -92,6 +106,21 @@ def overlay(result: Result, on: CityMap) -> Overlay:
         on.to_pixel(result.truth) if result.truth is not None else None,
         circle,
     )
+
+
+def _fitting(latlon: NDArray[np.float64], tile_px: int) -> int:
+    """The wanted width of a tile, or the largest at which a map of all is not too large."""
+    if tile_px < 1:
+        raise MapError(f"tile_px is {tile_px}: expected at least 1")
+    corners = mercator_px(latlon)
+    height, width = (np.ptp(corners, axis=0) / TILE_PX + 1)[::-1]  # in tiles
+    largest = int((MOST_PIXELS / (height * width)) ** 0.5)
+    if largest < 1:
+        raise MapError(
+            f"the tiles spread over {width:,.0f} x {height:,.0f} tile widths: expected an area "
+            "that fits on one map; split the folder"
+        )
+    return min(tile_px, largest)
 
 
 def _key(tiles: Places, chosen: NDArray[np.int64]) -> str:
