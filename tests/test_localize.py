@@ -115,6 +115,15 @@ def test_a_recipe_without_an_offset_head_answers_with_tile_centres(localizer):
     assert match.offset_px is None and match.iou is None and match.error_m == match.distance_m
 
 
+def test_a_recipe_of_unknown_heading_is_asked_as_it_was_tested(localizer, run, city_root):
+    recipe = dataclasses.replace(run.recipe, orientation="unknown")
+    blind = dataclasses.replace(localizer, run=dataclasses.replace(run, recipe=recipe))
+    turned, upright = blind._query_input(3), localizer._resized(localizer.query_panorama(3))
+    width = run.profile.panorama_px[1]
+    (by,) = [c for c in range(width) if (np.roll(upright, c, axis=1) == turned).all()]
+    assert by == np.random.default_rng(0).integers(0, width, len(localizer.data))[3] != 0
+
+
 # -- pictures --------------------------------------------------------------------------------
 
 
@@ -435,6 +444,12 @@ def test_the_command_answers_a_bad_picture_with_a_sentence(tmp_path, home):
     (tmp_path / "bad.jpg").write_bytes(b"GIF89a")
     done = CliRunner().invoke(app, ["localize", str(tmp_path / "bad.jpg"), "--profile", "smoke"])
     assert done.exit_code == 2 and "expected a JPEG" in done.output
+
+
+def test_the_command_trains_nothing(localizer, home):
+    path = str(localizer.data.queries.path(0))
+    done = CliRunner().invoke(app, ["localize", path, "--recipe", "safa", "--profile", "smoke"])
+    assert done.exit_code == 2 and "train it with" in done.output
 
 
 def test_cache_folders_of_two_places_differ(tmp_path):

@@ -266,12 +266,17 @@ def localize(
 
     from vigorlib.localize import Localizer
     from vigorlib.own_pictures import prepare
-    from vigorlib.runs import load_or_train
+    from vigorlib.runs import find
     from vigorlib.uploads import read_picture
 
     with _one_message():
         own = prepare(read_picture(picture), heading, fov)
-        run = load_or_train(recipe, profile, 0, protocol, data_root)  # type: ignore[arg-type]
+        run = find(recipe, profile, 0, protocol, data_root)  # type: ignore[arg-type]
+        if run is None:
+            raise ValueError(
+                f"there is no run of {recipe} in {profile}, {protocol}: train it with `python -m "
+                f"vigorlib train --recipe {recipe} --profile {profile} --protocol {protocol}`"
+            )
         localizer = (
             Localizer.from_folder(tiles, run, tile_m=tile_m)
             if tiles
@@ -296,7 +301,10 @@ def localize(
     table = Table(
         "", "similarity", "tile centre", "city", "position found", "IOU", "metres to the GPS"
     )
-    table.title = f"{result.method}, profile {profile}: {result.searched:,} tiles searched"
+    where = tiles or data_root or "the embedded city"
+    table.title = (
+        f"{result.method}, profile {profile}: {result.searched:,} tiles of {where} searched"
+    )
     for m in result.matches[:10]:
         iou, error = ("-" if v is None else f"{v:.2f}" for v in (m.iou, m.error_m))
         place = f"{m.predicted_lat_deg:.6f} {m.predicted_lon_deg:.6f}"

@@ -168,8 +168,13 @@ def _tile_files(tiles: Places) -> list[TileFile]:
 
 
 def _key(files: list[TileFile], weights: str, profile: Profile) -> str:
-    what = [FORMAT, weights, profile.tile_px, profile.precision, files]
+    what = [FORMAT, weights, _input(profile), files]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def _input(profile: Profile) -> list[Any]:
+    """What besides the weights decides on descriptors."""
+    return [*profile.tile_px, mixed_precision(profile.precision)]
 
 
 # -- computing -------------------------------------------------------------------------------
@@ -251,7 +256,7 @@ class _Work:
         for manifest in self.folder.glob("*.json"):
             old = json.loads(manifest.read_text(encoding="utf-8"))
             known = (old.get("format"), old.get("weights"), old.get("input"))
-            if known != (FORMAT, self.weights, self._input()):
+            if known != (FORMAT, self.weights, _input(self.profile)):
                 continue
             stored = _opened(self.folder, manifest.stem, False)
             rows = {tuple(old["files"][place]): row for row, place in enumerate(stored.kept)}
@@ -284,7 +289,7 @@ class _Work:
             {
                 "format": FORMAT,
                 "weights": self.weights,
-                "input": self._input(),
+                "input": _input(self.profile),
                 "files": self.files,
                 "bad": bad,
             },
@@ -302,9 +307,6 @@ class _Work:
             out[start : start + 4096] = array[good[start : start + 4096]]
         out.flush()
         return path
-
-    def _input(self) -> list[Any]:
-        return [*self.profile.tile_px, self.profile.precision]
 
     def _partial(self, name: str) -> Path:
         return self.folder / f"{self.key}.{name}.partial.npy"
