@@ -169,6 +169,24 @@ def test_an_interruption_loses_a_piece_at_most(tiles, network, monkeypatch):
     assert not list((tiles.parent / "kept").glob("*partial*"))
 
 
+def test_an_interruption_at_the_very_end_leaves_no_empty_rows(tiles, network, monkeypatch):
+    whole = opened(tiles, network).descriptors.values.clone()
+    shutil.rmtree(tiles.parent / "kept")
+    with monkeypatch.context() as patch:  # the files are in place, the manifest is not
+        patch.setattr(gallery_store, "write_json", None)
+        with pytest.raises(TypeError):
+            opened(tiles, network)
+    assert torch.equal(opened(tiles, network).descriptors.values, whole)
+
+
+def test_a_damaged_older_gallery_is_not_taken_over(tiles, network, described):
+    opened(tiles, network)
+    (file,) = (tiles.parent / "kept").glob("*.descriptors.npy")
+    file.write_bytes(file.read_bytes()[:-40])
+    sorted(tiles.iterdir())[0].unlink()
+    assert len(opened(tiles, network).descriptors) == 11 and described == [12, 11]
+
+
 @pytest.mark.parametrize("end", ["descriptors.npy", "lengths.npy"])
 def test_damaged_descriptors_are_not_used(tiles, network, end):
     opened(tiles, network)

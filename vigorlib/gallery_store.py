@@ -196,12 +196,11 @@ class _Work:
     def run(self, progress: bool) -> None:
         """Compute what is missing, piece by piece, and put the gallery in place."""
         state = self._state()
+        begun = bool(state.any())
         bad: dict[int, str] = {}  # bad tiles are tried again: they may be mended
-        values, lengths = (
-            self._array("descriptors", self.network.dimension),
-            self._array("lengths", 1),
-        )
-        if not state.any():
+        values = self._array("descriptors", self.network.dimension, begun)
+        lengths = self._array("lengths", 1, begun)
+        if not begun:
             self._take_over(state, values, lengths)
         missing = np.flatnonzero(~state)
         bar = tqdm(total=len(state), initial=len(state) - len(missing), desc="tiles", unit="tile",
@@ -258,7 +257,10 @@ class _Work:
             known = (old.get("format"), old.get("weights"), old.get("input"))
             if known != (FORMAT, self.weights, _input(self.profile)):
                 continue
-            stored = _opened(self.folder, manifest.stem, False)
+            try:
+                stored = _opened(self.folder, manifest.stem, False)
+            except GalleryError:  # damaged: nothing to take over
+                continue
             rows = {tuple(old["files"][place]): row for row, place in enumerate(stored.kept)}
             here = [i for i, file in enumerate(self.files) if file in rows]
             there = [rows[self.files[i]] for i in here]
@@ -311,10 +313,10 @@ class _Work:
     def _partial(self, name: str) -> Path:
         return self.folder / f"{self.key}.{name}.partial.npy"
 
-    def _array(self, name: str, columns: int) -> Any:
-        """(tiles, columns) float32 on disk, as it was left."""
+    def _array(self, name: str, columns: int, begun: bool) -> Any:
+        """(tiles, columns) float32 on disk, as it was left if it was begun."""
         path, shape = self._partial(name), (len(self.files), columns)
-        if path.exists() and self._state_file().exists():
+        if begun:
             return np.lib.format.open_memmap(path, mode="r+")
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
 
@@ -323,7 +325,8 @@ class _Work:
 
     def _state(self) -> NDArray[np.bool_]:
         """(tiles,) what an interrupted attempt left done."""
-        if not self._state_file().exists():
+        needed = (self._state_file(), self._partial("descriptors"), self._partial("lengths"))
+        if not all(file.exists() for file in needed):
             return np.zeros(len(self.files), dtype=bool)
         return np.load(self._state_file())
 
