@@ -1,4 +1,4 @@
-"""The library without a notebook: ``python -m vigorlib plan|train|evaluate|recipes|runs``."""
+"""The library without a notebook: ``python -m vigorlib plan|train|evaluate|localize|recipes|runs``."""
 
 from __future__ import annotations
 
@@ -238,6 +238,82 @@ def evaluate(
     if processes.is_main():
         console.print(table)
     processes.leave()
+
+
+@app.command()
+def localize(
+    picture: Annotated[str, typer.Argument(help="a panorama or a phone's picture")],
+    heading: Annotated[
+        float | None, typer.Option(help="of its centre, degrees from north; not given: all tried")
+    ] = None,
+    fov: Annotated[
+        float | None, typer.Option(help="a phone's horizontal field of view, degrees")
+    ] = None,
+    tiles: Annotated[str, typer.Option(help="a folder of your own tiles, named by GPS")] = "",
+    tile_m: Annotated[
+        float | None, typer.Option(help="their width in metres; not given: zoom 20")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="a trained recipe")] = "vigor",
+    profile: ProfileOption = "mini",
+    protocol: str = "same-area",
+    data_root: DataOption = "",
+    near: Annotated[
+        tuple[float, float] | None, typer.Option(help="latitude and longitude of a GPS fix")
+    ] = None,
+    radius: Annotated[float, typer.Option(help="metres around it")] = 200.0,
+    csv: Annotated[str, typer.Option(help="write the matches to this file")] = "",
+    geojson: Annotated[str, typer.Option(help="write them to this file")] = "",
+) -> None:
+    """Where was this picture taken? The ten best tiles of the test cities, or of your own."""
+    from pathlib import Path
+
+    from vigorlib.localize import Localizer
+    from vigorlib.own_pictures import prepare
+    from vigorlib.runs import find
+    from vigorlib.uploads import read_picture
+
+    with _one_message():
+        own = prepare(read_picture(picture), heading, fov)
+        run = find(recipe, profile, 0, protocol, data_root)  # type: ignore[arg-type]
+        if run is None:
+            raise ValueError(
+                f"there is no run of {recipe} in {profile}, {protocol}: train it with `python -m "
+                f"vigorlib train --recipe {recipe} --profile {profile} --protocol {protocol}`"
+            )
+        localizer = (
+            Localizer.from_folder(tiles, run, tile_m=tile_m)
+            if tiles
+            else Localizer.from_run(run, data_root)
+        )
+        circle, query = (*near, radius) if near else None, Path(picture).name
+        for note in own.notes:
+            console.print(note)
+        if own.heading_deg is None:
+            turned = localizer.try_headings(own, near=circle, query=query)
+            console.print(turned.sentence())
+            result = turned.result
+        else:
+            result = localizer.locate(own, near=circle, query=query)
+        if csv:
+            result.to_csv(csv)
+        if geojson:
+            result.to_geojson(geojson)
+    if localizer.skipped:
+        console.print(f"{len(localizer.skipped)} images are no tiles, for instance", end=" ")
+        console.print("{}: {}".format(*localizer.skipped[0]), markup=False)
+    table = Table(
+        "", "similarity", "tile centre", "city", "position found", "IOU", "metres to the GPS"
+    )
+    where = tiles or data_root or "the embedded city"
+    table.title = (
+        f"{result.method}, profile {profile}: {result.searched:,} tiles of {where} searched"
+    )
+    for m in result.matches[:10]:
+        iou, error = ("-" if v is None else f"{v:.2f}" for v in (m.iou, m.error_m))
+        place = f"{m.predicted_lat_deg:.6f} {m.predicted_lon_deg:.6f}"
+        tile = f"{m.lat_deg:.6f} {m.lon_deg:.6f}"
+        table.add_row(str(m.rank), f"{m.similarity:.3f}", tile, m.city, place, iou, error)
+    console.print(table)
 
 
 def _folder_to_count(profile: str, data_root: str) -> Path | None:

@@ -1,0 +1,131 @@
+"""A city as a map of its own tiles, and where an answer lies on it: positions in pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from vigorlib.dataset import Places
+from vigorlib.files import write_atomically
+from vigorlib.geometry import TILE_PX, mercator_px
+from vigorlib.images import city_mosaic, read_image
+from vigorlib.located import Result
+
+METRES_OF_A_DEGREE = 111_194.0
+"""Of latitude, on the sphere; good to half a percent anywhere."""
+
+
+MOST_PIXELS = 32e6
+
+
+class MapError(ValueError):
+    """Tiles of which no map can be made."""
+
+
+@dataclass(frozen=True)
+class CityMap:
+    """A map and its scale.
+
+    image: (H, W, 3) uint8, north up. tile_px: width of a tile on it. anchor_latlon, anchor_px: a
+    position in degrees and the pixel [row, column] where it lies.
+    """
+
+    city: str
+    image: NDArray[np.uint8]
+    tile_px: int
+    anchor_latlon: tuple[float, float]
+    anchor_px: tuple[float, float]
+
+    def to_pixel(self, latlon: ArrayLike) -> NDArray[np.float64]:
+        """(..., 2) degrees -> (..., 2) pixels [row, column]."""
+        moved = mercator_px(latlon) - mercator_px(self.anchor_latlon)
+        return moved[..., ::-1] * (self.tile_px / TILE_PX) + self.anchor_px
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """An answer in pixels of a map, [row, column]; matches in other cities are left out.
+
+    ranks: (M,) of the matches that lie on the map. boxes: (M, 4) top, left, bottom, right of their
+    tiles. predicted: (M, 2) where they put the query. truth: (2,), or None. circle: centre row,
+    column and radius of the area that was searched, or None.
+    """
+
+    ranks: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    truth: NDArray[np.float64] | None
+    circle: tuple[float, float, float] | None
+
+
+def city_map(tiles: Places, city: str, tile_px: int = 24, cache: Path | None = None) -> CityMap:
+    """Put a city's tiles together, or open the map that was kept in the folder ``cache``.
+
+    tile_px: width of a tile on it; less where the map would grow beyond 32 million pixels. Raises
+    :class:`MapError` for an unknown city and for tiles too far apart for one map.
+    """
+    chosen = np.flatnonzero(tiles.cities == city)
+    if not len(chosen):
+        raise MapError(f"no tile of {city!r}: expected one of {sorted(set(tiles.cities.tolist()))}")
+    tile_px = _fitting(tiles.latlon[chosen], tile_px)
+    file = cache / f"map-{_key(tiles, chosen)}-{tile_px}.png" if cache else None
+    if file is not None and file.exists():
+        image = read_image(file)
+    else:
+        image, _ = city_mosaic(tiles, city, tile_px)
+        if file is not None:
+            write_atomically(file, lambda path: Image.fromarray(image).save(path, "PNG"))
+    corners = mercator_px(tiles.latlon[chosen])
+    first = int(chosen[0])
+    row_column = ((corners[0] - corners.min(axis=0)) * (tile_px / TILE_PX))[::-1] + tile_px / 2
+    lat, lon = tiles.latlon[first].tolist()
+    return CityMap(city, image, tile_px, (lat, lon), tuple(row_column.tolist()))
+
+
+def overlay(result: Result, on: CityMap) -> Overlay:
+    """Where an answer lies on a map."""
+    here = [match for match in result.matches if match.city == on.city]
+    centres = on.to_pixel(np.array([(m.lat_deg, m.lon_deg) for m in here]).reshape(-1, 2))
+    half = on.tile_px / 2
+    predicted = np.array([(m.predicted_lat_deg, m.predicted_lon_deg) for m in here])
+    circle = None
+    if result.near is not None:
+        lat, lon, radius = result.near
+        centre = on.to_pixel((lat, lon))
+        north = on.to_pixel((lat + radius / METRES_OF_A_DEGREE, lon))
+        circle = (float(centre[0]), float(centre[1]), float(centre[0] - north[0]))
+    return Overlay(
+        np.array([m.rank for m in here], dtype=np.int64),
+        np.concatenate([centres - half, centres + half], axis=1),
+        on.to_pixel(predicted.reshape(-1, 2)),
+        on.to_pixel(result.truth) if result.truth is not None else None,
+        circle,
+    )
+
+
+def _fitting(latlon: NDArray[np.float64], tile_px: int) -> int:
+    """The wanted width of a tile, or the largest at which a map of all is not too large."""
+    if tile_px < 1:
+        raise MapError(f"tile_px is {tile_px}: expected at least 1")
+    corners = mercator_px(latlon)
+    height, width = (np.ptp(corners, axis=0) / TILE_PX + 1)[::-1]  # in tiles
+    largest = int((MOST_PIXELS / (height * width)) ** 0.5)
+    if largest < 1:
+        raise MapError(
+            f"the tiles spread over {width:,.0f} x {height:,.0f} tile widths: expected an area "
+            "that fits on one map; split the folder"
+        )
+    return min(tile_px, largest)
+
+
+def _key(tiles: Places, chosen: NDArray[np.int64]) -> str:
+    """Changes with every tile of the map."""
+    digest = hashlib.sha256()
+    for path in (tiles.path(int(index)) for index in chosen):
+        digest.update(f"{path}:{path.stat().st_mtime_ns};".encode())
+    return digest.hexdigest()[:16]
