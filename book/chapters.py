@@ -116,7 +116,7 @@ def _use_own_ipython_profile() -> None:
     folder = ROOT / "build" / "ipython"
     config = folder / "profile_default" / "ipython_kernel_config.py"
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text("c = get_config()\nc.IPKernelApp.log_level = 40\n", encoding="utf-8")
+    config.write_text("c = get_config()\nc.IPKernelApp.log_level = 50\n", encoding="utf-8")
     os.environ["IPYTHONDIR"] = str(folder)
 
 
