@@ -1,6 +1,8 @@
 # One command for each use of the book. `make help` lists them.
 PROFILE ?= mini
 DATA_ROOT ?=
+TILES ?=
+PORT ?= 8866
 # runs side by side: one a core, but one at a time where they share a GPU
 JOBS ?= $(if $(filter full%,$(PROFILE)),1,$(shell nproc 2>/dev/null || echo 2))
 PYTHON ?= python3
@@ -8,7 +10,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env city train grid book report refresh lab test check clean
+.PHONY: help env city train grid book report refresh app lab test check clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +44,9 @@ report: env ## the static report of the stored chapters, in _build/html
 
 refresh: train ## run the chapters in mini and store their outputs in book/
 	$(BIN)/python book/chapters.py run --profile mini --store --jobs $(JOBS)
+
+app: city ## the localization system as a page, on this machine only (PORT, TILES)
+	$(BIN)/python -m vigorlib app --profile $(PROFILE) --data-root "$(DATA_ROOT)" --tiles "$(TILES)" --port $(PORT)
 
 lab: env ## JupyterLab, opened on the book
 	$(BIN)/jupyter lab book/

@@ -316,6 +316,25 @@ def localize(
     console.print(table)
 
 
+@app.command(name="app")
+def serve_app(
+    profile: ProfileOption = "mini",
+    data_root: DataOption = "",
+    tiles: Annotated[str, typer.Option(help="a folder of your own tiles, named by GPS")] = "",
+    port: Annotated[int, typer.Option(help="of the page")] = 8866,
+    address: Annotated[
+        str, typer.Option(help="whom to serve: 127.0.0.1 is this machine only")
+    ] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option(help="open one")] = True,
+) -> None:
+    """The localization system as a page, to click."""
+    from vigorlib.app.serve import serve
+
+    with _one_message():
+        status = serve(profile, data_root, tiles, address, port, browser)
+    raise typer.Exit(status)
+
+
 def _folder_to_count(profile: str, data_root: str) -> Path | None:
     """The data root, or the embedded city of the profile if it has been made; nothing is made."""
     from vigorlib.dataset import data_folder, embedded_city

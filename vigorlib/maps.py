@@ -12,9 +12,10 @@ from PIL import Image
 
 from vigorlib.dataset import Places
 from vigorlib.files import write_atomically
-from vigorlib.geometry import TILE_PX, mercator_px
+from vigorlib.geometry import TILE_PX, mercator_latlon, mercator_px
 from vigorlib.images import city_mosaic, read_image
 from vigorlib.located import Result
+from vigorlib.nearby import Near
 
 METRES_OF_A_DEGREE = 111_194.0
 """Of latitude, on the sphere; good to half a percent anywhere."""
@@ -46,6 +47,23 @@ class CityMap:
         moved = mercator_px(latlon) - mercator_px(self.anchor_latlon)
         return moved[..., ::-1] * (self.tile_px / TILE_PX) + self.anchor_px
 
+    def to_latlon(self, pixel: ArrayLike) -> NDArray[np.float64]:
+        """Inverse of :meth:`to_pixel`."""
+        moved = (np.asarray(pixel, dtype=float) - self.anchor_px)[..., ::-1]
+        return mercator_latlon(mercator_px(self.anchor_latlon) + moved * (TILE_PX / self.tile_px))
+
+    @property
+    def px_per_metre(self) -> float:
+        """At the anchor; a city is too small for it to change."""
+        lat, lon = self.anchor_latlon
+        north = self.to_pixel((lat + 100 / METRES_OF_A_DEGREE, lon))
+        return float(self.anchor_px[0] - north[0]) / 100
+
+    def circle(self, near: Near) -> tuple[float, float, float]:
+        """Centre row, column and radius of a searched area, in pixels."""
+        row, column = self.to_pixel((near.lat_deg, near.lon_deg)).tolist()
+        return row, column, near.radius_m * self.px_per_metre
+
 
 @dataclass(frozen=True)
 class Overlay:
@@ -72,7 +90,7 @@ def city_map(tiles: Places, city: str, tile_px: int = 24, cache: Path | None = N
     chosen = np.flatnonzero(tiles.cities == city)
     if not len(chosen):
         raise MapError(f"no tile of {city!r}: expected one of {sorted(set(tiles.cities.tolist()))}")
-    tile_px = _fitting(tiles.latlon[chosen], tile_px)
+    tile_px = largest_tile_px(tiles.latlon[chosen], MOST_PIXELS, tile_px)
     file = cache / f"map-{_key(tiles, chosen)}-{tile_px}.png" if cache else None
     if file is not None and file.exists():
         image = read_image(file)
@@ -93,28 +111,25 @@ def overlay(result: Result, on: CityMap) -> Overlay:
     centres = on.to_pixel(np.array([(m.lat_deg, m.lon_deg) for m in here]).reshape(-1, 2))
     half = on.tile_px / 2
     predicted = np.array([(m.predicted_lat_deg, m.predicted_lon_deg) for m in here])
-    circle = None
-    if result.near is not None:
-        lat, lon, radius = result.near
-        centre = on.to_pixel((lat, lon))
-        north = on.to_pixel((lat + radius / METRES_OF_A_DEGREE, lon))
-        circle = (float(centre[0]), float(centre[1]), float(centre[0] - north[0]))
     return Overlay(
         np.array([m.rank for m in here], dtype=np.int64),
         np.concatenate([centres - half, centres + half], axis=1),
         on.to_pixel(predicted.reshape(-1, 2)),
         on.to_pixel(result.truth) if result.truth is not None else None,
-        circle,
+        on.circle(result.near) if result.near is not None else None,
     )
 
 
-def _fitting(latlon: NDArray[np.float64], tile_px: int) -> int:
-    """The wanted width of a tile, or the largest at which a map of all is not too large."""
+def largest_tile_px(latlon: NDArray[np.float64], most_pixels: float, tile_px: int) -> int:
+    """The wanted width of a tile, or the largest at which a map of all has ``most_pixels`` or less.
+
+    latlon: (N, 2) of the tiles' centres. Raises :class:`MapError` where no width would do.
+    """
     if tile_px < 1:
         raise MapError(f"tile_px is {tile_px}: expected at least 1")
     corners = mercator_px(latlon)
     height, width = (np.ptp(corners, axis=0) / TILE_PX + 1)[::-1]  # in tiles
-    largest = int((MOST_PIXELS / (height * width)) ** 0.5)
+    largest = int((most_pixels / (height * width)) ** 0.5)
     if largest < 1:
         raise MapError(
             f"the tiles spread over {width:,.0f} x {height:,.0f} tile widths: expected an area "
