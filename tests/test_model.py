@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -250,3 +253,31 @@ def test_an_unknown_kind_of_offset_names_the_known_ones():
     recipe = dataclasses.replace(get_recipe("vigor"), offset="polar")
     with pytest.raises(ValueError, match="'regression', 'classification' or 'none'"):
         model.build(recipe, "smoke")
+
+
+@pytest.mark.parametrize("size", [(64, 128), (37, 51), (16, 16)])
+def test_vgg_knows_the_size_of_its_feature_map(size):
+    network = model.VGG((4, 4, 8, 8, 8), batch_norm=True)
+    assert network.feature_px(*size) == model.Backbone.feature_px(network, *size)
+    assert network.training
+
+
+def test_a_network_without_weights_has_the_shapes_of_one_with_them():
+    with model.without_weights():
+        bare = model.build("vigor", "smoke")
+    whole = model.build("vigor", "smoke")
+    assert repr(bare) == repr(whole)
+    shapes = [{n: p.shape for n, p in net.state_dict().items()} for net in (bare, whole)]
+    assert shapes[0] == shapes[1]
+    assert all(p.is_meta for p in bare.parameters())
+
+
+def test_looking_for_a_run_leaves_torchs_compiler_alone():
+    """Importing it takes longer than everything else."""
+    code = (
+        "import sys; from vigorlib import runs; runs.find('vigor', 'mini'); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+    )

@@ -87,7 +87,7 @@ def tiles_a_pair(stage: Stage) -> int:
 
 def skeleton(recipe: Recipe, profile: Profile) -> model.CrossViewNet:
     """The network with shapes and no memory."""
-    with torch.device("meta"):
+    with model.without_weights():
         return model.build(recipe, profile, imagenet=False)
 
 

@@ -10,13 +10,15 @@ model. Descriptors come out L2-normalised from ``forward`` and un-normalised fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vigorlib.home import home
 from vigorlib.recompute import recomputed
@@ -36,6 +38,14 @@ class Backbone(nn.Module):
     """(B, 3, H, W) -> (B, channels, H/s, W/s)."""
 
     channels: int
+
+    @torch.no_grad()
+    def feature_px(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the feature map of an image, seen by sending a blank one through."""
+        was_training = self.training
+        shape = self.eval()(torch.zeros(1, 3, height, width)).shape
+        self.train(was_training)
+        return shape[2], shape[3]
 
     def segments(self) -> Sequence[nn.Module]:
         """Parts that, run in turn, are the backbone: the units of activation checkpointing."""
@@ -70,6 +80,11 @@ class VGG(Backbone):
                 previous = width
             if group < len(layers):
                 self.layers.add_module(f"pool{group}", nn.MaxPool2d(2))
+
+    def feature_px(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the feature map: halved by each pooling."""
+        pools = sum(isinstance(layer, nn.MaxPool2d) for layer in self.layers)
+        return height >> pools, width >> pools
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)
@@ -219,7 +234,7 @@ def _load_caffe(name: str) -> Backbone:
         )
     from safetensors.torch import load_file
 
-    with torch.device("meta"):  # nothing is drawn for weights that come from the file
+    with without_weights():  # they come from the file
         network = VGG()
     network.layers.load_state_dict(load_file(file), assign=True)
     return network
@@ -499,6 +514,25 @@ NORMALISATION_OF = {"torchvision": "imagenet", "caffe": "caffe"}
 """What images must look like for a profile's ``weights``."""
 
 
+class _Undrawn(TorchFunctionMode):
+    """Initial weights are not drawn."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Layers that are made here have shapes and no memory.
+
+    Drawing weights that are not there would make torch import its compiler, which takes seconds.
+    """
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
 def build(
     recipe: Recipe | str, profile: Profile | str = "mini", imagenet: bool = True
 ) -> CrossViewNet:
@@ -570,11 +604,7 @@ def _aggregator(
     )
 
 
-@torch.no_grad()
 def _feature_shape(branch: Branch, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the aggregator's input, seen by sending one blank image through."""
-    was_training = branch.training
-    features = branch.eval().features(torch.zeros(1, 3, *size))
-    branch.train(was_training)
-    height, width = features.shape[2:]
+    """Height and width of the aggregator's input."""
+    height, width = branch.backbone.feature_px(*size)
     return (height // 2, width // 2) if branch.pool else (height, width)

@@ -167,7 +167,7 @@ def find(
 
 def run_name(recipe: Recipe, profile: Profile, protocol: str, seed: int) -> str:
     """``vigor-same-area-seed0-1a2b3c4d``; the end changes with every setting and every layer."""
-    with torch.device("meta"):  # layers without memory
+    with model.without_weights():
         layers = model.build(recipe, profile, imagenet=False)
     return f"{recipe.name}-{protocol}-seed{seed}-{settings_hash(recipe, profile, repr(layers))}"
 
