@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -251,7 +252,18 @@ def test_an_area_of_ones_own_is_searched(city_root):
     assert {m.city for m in area.answer.results[0].matches} == {""}
     assert area.answer.city.view.matches and "Bring" not in said(area)
     area.reset()
-    assert said(area) == "Bring a picture."
+    assert said(area).startswith("Bring a picture: ")
+
+
+def test_what_is_left_out_of_an_area_is_told(city_root, tmp_path):
+    for tile in sorted((city_root / "Seattle" / "satellite").iterdir())[:9]:
+        shutil.copy(tile, tmp_path)
+    (tmp_path / "<b>satellite.png").write_bytes(b"")
+    area = App("smoke", str(city_root), str(tmp_path), tile_m=50.0)
+    assert "9 tiles are ready" in said(area) and "1 files were left out" in said(area)
+    assert "<b>" not in area.status.value
+    localizer = area.session.localizer(area.methods.chosen[0])
+    assert localizer.ground.tile_m == 50.0
 
 
 def test_an_area_without_tiles_is_told(city_root, tmp_path):

@@ -16,7 +16,17 @@ import torch.nn.functional as F
 from PIL import Image
 from typer.testing import CliRunner
 
-from vigorlib import localize, maps, methods, nearby, own_pictures, query_filter, retrieval, runs
+from vigorlib import (
+    ground,
+    localize,
+    maps,
+    methods,
+    nearby,
+    own_pictures,
+    query_filter,
+    retrieval,
+    runs,
+)
 from vigorlib.__main__ import app
 from vigorlib.descriptors import Descriptors
 from vigorlib.geometry import great_circle_m, predicted_latlon
@@ -312,6 +322,17 @@ def test_geojson_has_longitude_first_and_the_truth(localizer, tmp_path):
 
 
 # -- maps ------------------------------------------------------------------------------------
+
+
+def test_tiles_of_any_width_meet_their_corners_on_the_map(localizer):
+    chosen = np.flatnonzero(localizer.tiles.cities == "Chicago")
+    drawn = maps.city_map(localizer.tiles, "Chicago", 16, tile_m=73.0)
+    for tile in localizer.tiles.latlon[chosen[:3]]:
+        centre = drawn.to_pixel(tile)
+        south_east = ground.position_on_tile(tile, (320.0, -320.0), 73.0)
+        assert drawn.to_pixel(south_east) - centre == pytest.approx([8, 8], abs=0.05)
+        assert drawn.to_latlon(centre) == pytest.approx(tile, abs=1e-9)
+    assert drawn.px_per_metre == pytest.approx(16 / 73.0, rel=0.01)
 
 
 def test_a_map_knows_where_everything_lies(localizer, monkeypatch):

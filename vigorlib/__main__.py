@@ -321,6 +321,9 @@ def serve_app(
     profile: ProfileOption = "mini",
     data_root: DataOption = "",
     tiles: Annotated[str, typer.Option(help="a folder of your own tiles, named by GPS")] = "",
+    tile_m: Annotated[
+        float | None, typer.Option(help="their width in metres; not given: zoom 20")
+    ] = None,
     port: Annotated[int, typer.Option(help="of the page")] = 8866,
     address: Annotated[
         str, typer.Option(help="whom to serve: 127.0.0.1 is this machine only")
@@ -331,7 +334,7 @@ def serve_app(
     from vigorlib.app.serve import serve
 
     with _one_message():
-        status = serve(profile, data_root, tiles, address, port, browser)
+        status = serve(profile, data_root, tiles, tile_m, address, port, browser)
     raise typer.Exit(status)
 
 

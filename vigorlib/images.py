@@ -156,17 +156,17 @@ class Pixels:
 
 
 def city_mosaic(
-    places: Places, city: str, tile_px: int = 24
+    places: Places, city: str, tile_px: int = 24, span_px: float = TILE_PX
 ) -> tuple[NDArray[np.uint8], Callable[[NDArray[np.float64]], NDArray[np.float64]]]:
     """A city's tiles put together as a map, each ``tile_px`` wide, and where positions are on it.
 
-    Returns the map (H, W, 3) and a function from (..., 2) degrees to (..., 2) pixels [row, column].
+    span_px: how wide a tile is in pixels of Web-Mercator at zoom 20. Returns the map (H, W, 3) and a function from (..., 2) degrees to (..., 2) pixels [row, column].
     """
     chosen = np.flatnonzero(places.cities == city)
     if not len(chosen):
         raise ValueError(f"no tile of {city!r}: expected one of {sorted(set(places.cities))}")
-    scale = tile_px / TILE_PX
-    corners = mercator_px(places.latlon[chosen]) - TILE_PX / 2
+    scale = tile_px / span_px
+    corners = mercator_px(places.latlon[chosen]) - span_px / 2
     origin = corners.min(axis=0)
     width, height = (np.ceil((corners.max(axis=0) - origin) * scale) + tile_px).astype(int)
     canvas = np.full((height, width, 3), 255, dtype=np.uint8)

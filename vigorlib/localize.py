@@ -204,7 +204,9 @@ class Localizer:
         """A city's tiles as a map (an area of your own is the city ""); made once, then kept."""
         if (city, tile_px) not in self._maps:
             folder = cache_folder("maps", self.tiles.path(0).parent)
-            self._maps[city, tile_px] = city_map(self.tiles, city, tile_px, folder)
+            self._maps[city, tile_px] = city_map(
+                self.tiles, city, tile_px, folder, self.ground.tile_m
+            )
         return self._maps[city, tile_px]
 
     # -- steps -------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ class CityMap:
     """A map and its scale.
 
     image: (H, W, 3) uint8, north up. tile_px: width of a tile on it. anchor_latlon, anchor_px: a
-    position in degrees and the pixel [row, column] where it lies.
+    position in degrees and the pixel [row, column] where it lies. span_px: width of a tile in
+    pixels of Web-Mercator at zoom 20.
     """
 
     city: str
@@ -41,16 +42,19 @@ class CityMap:
     tile_px: int
     anchor_latlon: tuple[float, float]
     anchor_px: tuple[float, float]
+    span_px: float = TILE_PX
 
     def to_pixel(self, latlon: ArrayLike) -> NDArray[np.float64]:
         """(..., 2) degrees -> (..., 2) pixels [row, column]."""
         moved = mercator_px(latlon) - mercator_px(self.anchor_latlon)
-        return moved[..., ::-1] * (self.tile_px / TILE_PX) + self.anchor_px
+        return moved[..., ::-1] * (self.tile_px / self.span_px) + self.anchor_px
 
     def to_latlon(self, pixel: ArrayLike) -> NDArray[np.float64]:
         """Inverse of :meth:`to_pixel`."""
         moved = (np.asarray(pixel, dtype=float) - self.anchor_px)[..., ::-1]
-        return mercator_latlon(mercator_px(self.anchor_latlon) + moved * (TILE_PX / self.tile_px))
+        return mercator_latlon(
+            mercator_px(self.anchor_latlon) + moved * (self.span_px / self.tile_px)
+        )
 
     @property
     def px_per_metre(self) -> float:
@@ -81,28 +85,37 @@ class Overlay:
     circle: tuple[float, float, float] | None
 
 
-def city_map(tiles: Places, city: str, tile_px: int = 24, cache: Path | None = None) -> CityMap:
+def city_map(
+    tiles: Places,
+    city: str,
+    tile_px: int = 24,
+    cache: Path | None = None,
+    tile_m: float | None = None,
+) -> CityMap:
     """Put a city's tiles together, or open the map that was kept in the folder ``cache``.
 
-    tile_px: width of a tile on it; less where the map would grow beyond 32 million pixels. Raises
+    tile_px: width of a tile on it; less where the map would grow beyond 32 million pixels. tile_m:
+    width of the tiles on the ground, None for 640 px of Web-Mercator at zoom 20. Raises
     :class:`MapError` for an unknown city and for tiles too far apart for one map.
     """
     chosen = np.flatnonzero(tiles.cities == city)
     if not len(chosen):
         raise MapError(f"no tile of {city!r}: expected one of {sorted(set(tiles.cities.tolist()))}")
-    tile_px = largest_tile_px(tiles.latlon[chosen], MOST_PIXELS, tile_px)
-    file = cache / f"map-{_key(tiles, chosen)}-{tile_px}.png" if cache else None
+    tile_px = largest_tile_px(tiles.latlon[chosen], MOST_PIXELS, tile_px, tile_m)
+    span_px = _span_px(tiles.latlon[chosen], tile_m)
+    key = f"{_key(tiles, chosen)}-{tile_px}" + (f"-{tile_m:g}m" if tile_m else "")
+    file = cache / f"map-{key}.png" if cache else None
     if file is not None and file.exists():
         image = read_image(file)
     else:
-        image, _ = city_mosaic(tiles, city, tile_px)
+        image, _ = city_mosaic(tiles, city, tile_px, span_px)
         if file is not None:
             write_atomically(file, lambda path: Image.fromarray(image).save(path, "PNG"))
     corners = mercator_px(tiles.latlon[chosen])
     first = int(chosen[0])
-    row_column = ((corners[0] - corners.min(axis=0)) * (tile_px / TILE_PX))[::-1] + tile_px / 2
+    row_column = ((corners[0] - corners.min(axis=0)) * (tile_px / span_px))[::-1] + tile_px / 2
     lat, lon = tiles.latlon[first].tolist()
-    return CityMap(city, image, tile_px, (lat, lon), tuple(row_column.tolist()))
+    return CityMap(city, image, tile_px, (lat, lon), tuple(row_column.tolist()), span_px)
 
 
 def overlay(result: Result, on: CityMap) -> Overlay:
@@ -120,7 +133,9 @@ def overlay(result: Result, on: CityMap) -> Overlay:
     )
 
 
-def largest_tile_px(latlon: NDArray[np.float64], most_pixels: float, tile_px: int) -> int:
+def largest_tile_px(
+    latlon: NDArray[np.float64], most_pixels: float, tile_px: int, tile_m: float | None = None
+) -> int:
     """The wanted width of a tile, or the largest at which a map of all has ``most_pixels`` or less.
 
     latlon: (N, 2) of the tiles' centres. Raises :class:`MapError` where no width would do.
@@ -128,7 +143,7 @@ def largest_tile_px(latlon: NDArray[np.float64], most_pixels: float, tile_px: in
     if tile_px < 1:
         raise MapError(f"tile_px is {tile_px}: expected at least 1")
     corners = mercator_px(latlon)
-    height, width = (np.ptp(corners, axis=0) / TILE_PX + 1)[::-1]  # in tiles
+    height, width = (np.ptp(corners, axis=0) / _span_px(latlon, tile_m) + 1)[::-1]  # in tiles
     largest = int((most_pixels / (height * width)) ** 0.5)
     if largest < 1:
         raise MapError(
@@ -136,6 +151,15 @@ def largest_tile_px(latlon: NDArray[np.float64], most_pixels: float, tile_px: in
             "that fits on one map; split the folder"
         )
     return min(tile_px, largest)
+
+
+def _span_px(latlon: NDArray[np.float64], tile_m: float | None) -> float:
+    """Width of tiles in pixels of Web-Mercator at zoom 20, where they lie."""
+    if tile_m is None:
+        return TILE_PX
+    lat, lon = latlon.mean(axis=0).tolist()
+    south, north = mercator_px([(lat, lon), (lat + tile_m / METRES_OF_A_DEGREE, lon)])[:, 1]
+    return float(south - north)
 
 
 def _key(tiles: Places, chosen: NDArray[np.int64]) -> str:

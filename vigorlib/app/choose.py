@@ -315,7 +315,7 @@ class Methods(widgets.VBox):
     def _tell(self) -> None:
         """How good each is."""
         known = ", ".join(f"{html.escape(m.title)} {m.top1:.1%}" for m in self.chosen)
-        self.hint.value = f"<small>right at the first place in the test set: {known}</small>"
+        self.hint.value = f"<small>right at the first place in its test set: {known}</small>"
 
     def _other_protocol(self, _: Any) -> None:
         self._fill()

@@ -27,12 +27,19 @@ class App(widgets.VBox):
     """Pick a street or bring a picture, choose a method, locate it.
 
     profile: whose runs are offered; data_root: a copy of VIGOR, empty for the embedded city; tiles: a
-    folder of tiles of your own, ``satellite_<lat>_<lon>.png``, in place of the test set's. Raises
+    folder of tiles of your own, ``satellite_<lat>_<lon>.png``, in place of the test set's; tile_m:
+    their width on the ground, where they are not 640 px of Web-Mercator at zoom 20. Raises
     ValueError where there is nothing to ask: no trained network, no such folder.
     """
 
-    def __init__(self, profile: str = "mini", data_root: str = "", tiles: str = "") -> None:
-        self.session = Session(profile, data_root, tiles)
+    def __init__(
+        self,
+        profile: str = "mini",
+        data_root: str = "",
+        tiles: str = "",
+        tile_m: float | None = None,
+    ) -> None:
+        self.session = Session(profile, data_root, tiles, tile_m)
         self.query: Query | None = None
         self.fix: tuple[float, float] | None = None
         self.status, self.progress = widgets.HTML(), widgets.Output()
@@ -121,7 +128,15 @@ class App(widgets.VBox):
         self._open_methods()
         if not self.session.tiles:
             self._use_test_set()
-        self._say("Choose a street, then Locate." if not self.session.tiles else "Bring a picture.")
+        self._say("Choose a street, then Locate." if not self.session.tiles else self._about_area())
+
+    def _about_area(self) -> str:
+        localizer = self.session.localizer(self.methods.chosen[0])
+        text = f"Bring a picture: {len(localizer):,} tiles are ready."
+        if localizer.skipped:
+            name, reason = localizer.skipped[0]
+            text += f" {len(localizer.skipped)} files were left out, for instance {name}: {reason}."
+        return html.escape(text)
 
     def _use_test_set(self) -> None:
         method = self.methods.chosen[0]
@@ -297,15 +312,15 @@ class App(widgets.VBox):
 
 
 def open_app() -> App:
-    """The app as the environment wants it: ``VIGOR_APP_PROFILE``, ``_DATA_ROOT`` and ``_TILES``.
+    """The app as the environment wants it: ``VIGOR_APP_PROFILE``, ``_DATA_ROOT``, ``_TILES``, ``_TILE_M``.
 
     That is how ``python -m vigorlib app`` tells the page's notebook what to show.
     """
-    chosen = {
-        name: os.environ.get(f"VIGOR_APP_{name.upper()}", "")
-        for name in ("profile", "data_root", "tiles")
-    }
-    return App(**{name: value for name, value in chosen.items() if value})
+    profile, data_root, tiles, tile_m = (
+        os.environ.get(f"VIGOR_APP_{name}", "")
+        for name in ("PROFILE", "DATA_ROOT", "TILES", "TILE_M")
+    )
+    return App(profile or "mini", data_root, tiles, float(tile_m) if tile_m else None)
 
 
 def help_text() -> str:

@@ -39,9 +39,14 @@ def command(address: str = "127.0.0.1", port: int = 8866, browser: bool = True) 
     ]  # fmt: skip
 
 
-def environment(profile: str = "mini", data_root: str = "", tiles: str = "") -> dict[str, str]:
+def environment(
+    profile: str = "mini", data_root: str = "", tiles: str = "", tile_m: float | None = None
+) -> dict[str, str]:
     """What the notebook reads (:func:`vigorlib.app.open_app`), and where Voila finds the template."""
-    chosen = {"PROFILE": profile, "DATA_ROOT": data_root, "TILES": tiles}
+    chosen = {
+        "PROFILE": profile, "DATA_ROOT": data_root, "TILES": tiles,
+        "TILE_M": f"{tile_m:g}" if tile_m else "",
+    }  # fmt: skip
     places = [str(TEMPLATES), os.environ.get("JUPYTER_PATH", "")]
     return {
         **os.environ,
@@ -54,6 +59,7 @@ def serve(
     profile: str = "mini",
     data_root: str = "",
     tiles: str = "",
+    tile_m: float | None = None,
     address: str = "127.0.0.1",
     port: int = 8866,
     browser: bool = True,
@@ -64,7 +70,7 @@ def serve(
     )
     try:
         return subprocess.call(
-            command(address, port, browser), env=environment(profile, data_root, tiles)
+            command(address, port, browser), env=environment(profile, data_root, tiles, tile_m)
         )
     except KeyboardInterrupt:
         return 0

@@ -60,12 +60,14 @@ class Session:
     """Methods that can be asked, opened when they are first needed.
 
     profile: whose runs; data_root: a copy of VIGOR, empty for the embedded city; tiles: a folder of
-    one's own tiles to search in place of the test set's, or empty.
+    one's own tiles to search in place of the test set's, or empty; tile_m: their width in metres,
+    None for 640 px of Web-Mercator at zoom 20.
     """
 
     profile: str = "mini"
     data_root: str = ""
     tiles: str = ""
+    tile_m: float | None = None
     methods: list[Method] = field(init=False)
     _opened: dict[str, Localizer] = field(default_factory=dict, init=False)
     _answers: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict, init=False)
@@ -91,7 +93,7 @@ class Session:
         if method.label not in self._opened:
             run = method.run(self.data_root)
             self._opened[method.label] = (
-                Localizer.from_folder(self.tiles, run)
+                Localizer.from_folder(self.tiles, run, tile_m=self.tile_m)
                 if self.tiles
                 else Localizer.from_run(run, self.data_root)
             )
@@ -145,7 +147,7 @@ class Session:
         """A city from its tiles, as sharp as a browser takes it in one message."""
         localizer = self.localizer(method)
         here = localizer.tiles.latlon[localizer.tiles.cities == city]
-        return localizer.map(city, largest_tile_px(here, MAP_PIXELS, MAP_TILE_PX))
+        return localizer.map(city, largest_tile_px(here, MAP_PIXELS, MAP_TILE_PX, self.tile_m))
 
     def truth(self, query: Query, method: Method) -> tuple[float, float] | None:
         """Where it was taken: the label of a query, the GPS of a picture."""
