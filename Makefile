@@ -51,8 +51,8 @@ app: city ## the localization system as a page, on this machine only (PORT, TILE
 lab: env ## JupyterLab, opened on the book
 	$(BIN)/jupyter lab book/
 
-test: env ## all tests
-	$(BIN)/python -m pytest
+test: env ## all tests, one process a core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: env ## formatting, types, notebook hygiene
 	$(BIN)/ruff check .

@@ -192,3 +192,17 @@ def test_a_failed_decode_leaves_no_array(tmp_path):
     with pytest.raises(ImageError):
         Pixels([path], 4, 4, cache=tmp_path / "c").prepare(progress=False)
     assert not list((tmp_path / "c").iterdir())
+
+
+@pytest.mark.parametrize(("size", "fewer"), [((2048, 1024), True), ((1280, 640), False)])
+def test_a_jpeg_much_too_large_is_decoded_smaller_and_looks_the_same(
+    city_root, tmp_path, size, fewer
+):
+    street = next((city_root / "Seattle" / "panorama").glob("*.jpg"))
+    large = tmp_path / "large.jpg"
+    with Image.open(street) as small:
+        small.resize(size, Image.Resampling.BICUBIC).save(large, quality=92)
+    quick, whole = read_image(large, 320, 640), resize(read_image(large), 320, 640)
+    difference = np.abs(quick.astype(int) - whole)
+    assert (difference.max() > 0) == fewer
+    assert difference.mean() < 1

@@ -27,6 +27,7 @@ def test_every_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {d.split(">")[0].split("[")[0].lower() for d in project["dependencies"]}
     names = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "jupyter-book"}
+    names["markdown_it"] = "markdown-it-py"
     ours = {"vigorlib", "data_prep", "chapters", "matplotlib_inline", "cycler"}
     found: set[str] = set()
     for file in [*ROOT.glob("vigorlib/**/*.py"), *ROOT.glob("data_prep/**/*.py")]:
@@ -60,6 +61,7 @@ def test_every_import_is_a_declared_dependency():
         "runs.load_or_train",
         "explain.grad_cam",
         "localize.Localizer",
+        "app.App",
         "runs.Run",
     ],
 )
