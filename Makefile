@@ -1,6 +1,7 @@
 # One command for each use of the book. `make help` lists them.
 PROFILE ?= mini
 DATA_ROOT ?=
+BENCH ?=
 # runs side by side: one a core, but one at a time where they share a GPU
 JOBS ?= $(if $(filter full%,$(PROFILE)),1,$(shell nproc 2>/dev/null || echo 2))
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env city train grid book report refresh lab test check clean
+.PHONY: help env city train grid book report refresh lab test bench check clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,6 +49,9 @@ lab: env ## JupyterLab, opened on the book
 
 test: env ## all tests
 	$(BIN)/python -m pytest
+
+bench: env ## what searching costs against the bare arithmetic; BENCH=--quick for a look
+	$(BIN)/python benchmarks $(BENCH)
 
 check: env ## formatting, types, notebook hygiene
 	$(BIN)/ruff check .
