@@ -140,7 +140,7 @@ class Pool:
                 pool[torch.from_numpy(rows)].to(device)
                 for pool, rows in ((self.ground, seen), (self.satellite, tiles))
             )
-            hard[seen], _ = best(queries, gallery, keep, chunk, without=own[seen])
+            hard[seen], _ = best(queries, gallery, keep, chunk, own[seen], unit=False)
         return tiles[hard]
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -28,6 +28,8 @@ PIECE_BYTES = 64 * 2**20
 """Converted rows of the gallery at a time."""
 LARGE = 2e11
 """Multiply-adds from which it pays to find out what this machine is fast at."""
+UNIT = 1.01
+"""No L2-normalised descriptor is longer."""
 DTYPES = {name: getattr(torch, name) for name in ("bfloat16", "float16", "float32", "float64")}
 
 
@@ -45,9 +47,16 @@ def ladder(queries: Tensor, gallery: Tensor) -> tuple[Precision, ...]:
 
 
 class Products:
-    """Similarities of queries (Q, D) to a gallery (N, D) in one precision."""
+    """Similarities of queries (Q, D) to a gallery (N, D) in one precision.
 
-    def __init__(self, queries: Tensor, gallery: Tensor, precision: Precision) -> None:
+    unit: all are L2-normalised (to 1 %, as :func:`vigorlib.retrieval.checked` has it), so that no
+    lengths need be measured.
+    """
+
+    def __init__(
+        self, queries: Tensor, gallery: Tensor, precision: Precision, unit: bool = True
+    ) -> None:
+        self.unit = unit
         self.queries, self.gallery, self.precision = queries, gallery, precision
         self.dtype, self.low = DTYPES[precision], precision in ("bfloat16", "float16")
         self.scale = 16.0 if precision == "float16" else 1.0  # keeps small numbers normal
@@ -86,6 +95,8 @@ class Products:
 
     def _extremes(self) -> tuple[float, float]:
         """The longest descriptor of the gallery, and the farthest that rounding moves one."""
+        if self.unit and self._exactly_convertible(self.gallery):
+            return UNIT, 0.0
         lengths, moves = [], []
         for start in range(0, len(self.gallery), 4096):
             part = slice(start, start + 4096)
@@ -97,14 +108,18 @@ class Products:
 
     def _moved(self, rows: Tensor, converted: Tensor) -> Tensor:
         """(rows,) lengths of what rounding changed."""
-        if torch.promote_types(rows.dtype, self.dtype) == self.dtype and self.scale == 1:
+        if self._exactly_convertible(rows):
             return torch.zeros(len(rows), device=rows.device)
         wide = torch.promote_types(rows.dtype, torch.float32)
         return _lengths(rows.to(wide) - converted.to(wide) / self.scale)
 
+    def _exactly_convertible(self, rows: Tensor) -> bool:
+        return torch.promote_types(rows.dtype, self.dtype) == self.dtype and self.scale == 1
+
     def _margin(self, queries: Tensor, converted: Tensor) -> NDArray[np.float64]:
         """|da| |b| + |a| |db| + the sum's own error, with a little room for these lengths' own."""
-        own, moved = _lengths(queries), self._moved(queries, converted)
+        moved = self._moved(queries, converted)
+        own = torch.full_like(moved, UNIT) if self.unit else _lengths(queries)
         relative = queries.shape[1] * (self._unit() + 2.0**-52)
         if self.low:
             relative += torch.finfo(self.dtype).eps / 2  # the block itself is rounded

@@ -94,13 +94,14 @@ def best(
     k: int,
     block_rows: int | None = None,
     without: Indices | None = None,
+    unit: bool = True,
 ) -> tuple[Indices, NDArray[np.float64]]:
-    """:func:`search` in descriptors that were checked before, or of any lengths.
+    """:func:`search` in descriptors that were checked before.
 
     without: (Q, M) tiles that are never among the best of a query; negative: none. At least k
-    others must be left.
+    others must be left. unit: False for descriptors of any length (then by their dot products).
     """
-    return _Search(queries, gallery, k, block_rows).best(without)
+    return _Search(queries, gallery, k, block_rows, unit).best(without)
 
 
 def rescore(
@@ -134,8 +135,15 @@ def rescore(
 class _Search:
     """One gallery and its queries, on the way down the ladder of precisions."""
 
-    def __init__(self, queries: Tensor, gallery: Tensor, k: int, block_rows: int | None) -> None:
-        self.queries, self.gallery = queries.detach(), gallery.detach()
+    def __init__(
+        self,
+        queries: Tensor,
+        gallery: Tensor,
+        k: int,
+        block_rows: int | None,
+        unit: bool = True,
+    ) -> None:
+        self.queries, self.gallery, self.unit = queries.detach(), gallery.detach(), unit
         self.k, self.block_rows = min(k, len(gallery)), block_rows
         self.top = np.empty((len(queries), self.k), dtype=np.int64)
         self.similarity = np.empty((len(queries), self.k))
@@ -168,7 +176,7 @@ class _Search:
         """Look at every row; those that are too crowded for a precision again in the next."""
         rows = np.arange(len(self.queries))
         for precision in ladder(self.queries, self.gallery):
-            products = Products(self.queries, self.gallery, precision)
+            products = Products(self.queries, self.gallery, precision, self.unit)
             size = self.block_rows or products.rows_at_once(BLOCK_BYTES)
             crowded = []
             for start in range(0, len(rows), size):

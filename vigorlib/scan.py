@@ -45,7 +45,7 @@ class Block:
 
     def kth_largest(self, k: int) -> NDArray[np.float64]:
         """(R,) the k-th largest similarity of each row."""
-        if self.values.device.type != "cpu":
+        if not _compiled(self.values):
             return self.values.topk(k, dim=1).values[:, -1].double().cpu().numpy()
         from vigorlib import kernels
 
@@ -60,6 +60,10 @@ class Block:
         kind = np.float64 if self.values.dtype == torch.float64 else np.float32
         limit = size if self.last else size // CROWDED + 4 * k
         return Open(self.values, _outward(low, kind, -np.inf), _outward(high, kind, np.inf), limit)
+
+
+def _compiled(values: Tensor) -> bool:
+    return values.device.type == "cpu"
 
 
 def _outward(edge: NDArray[np.float64], kind: type, towards: float) -> NDArray[np.floating]:
@@ -85,7 +89,7 @@ class Open:
         return self.within > self.limit
 
     def __iter__(self) -> Iterator[Pairs]:
-        return self._compiled() if self.values.device.type == "cpu" else self._torch()
+        return self._compiled() if _compiled(self.values) else self._torch()
 
     def _compiled(self) -> Iterator[Pairs]:
         """Each thread lists pairs of its stretch of rows until its portion is full."""
