@@ -1,6 +1,6 @@
 """Exact ranks, both hit rates and the ten best tiles, against the bare product and older ways.
 
-    python benchmarks/ranks.py --quick
+python benchmarks/ranks.py --quick
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def measured(quick: bool = False) -> list[Row]:
             "ours": lambda g=ground, s=satellite, r=references: retrieval.ranks(g, s, r),
         }
         if queries * tiles < 5e7:  # 16 bytes a pair: elsewhere they would not fit
-            candidates["whole matrix, float32"] = (
-                lambda g=ground, s=satellite, r=references: in_single_precision(g, s, r)
+            candidates["whole matrix, float32"] = lambda g=ground, s=satellite, r=references: (
+                in_single_precision(g, s, r)
             )
             wide = ground.astype(np.float64), satellite.astype(np.float64)
             candidates["as released, float64"] = lambda w=wide, r=references: as_released(*w, r)
@@ -38,9 +38,7 @@ def measured(quick: bool = False) -> list[Row]:
     return rows
 
 
-def products(
-    ground: NDArray[np.float32], satellite: NDArray[np.float32]
-) -> dict[str, Work]:
+def products(ground: NDArray[np.float32], satellite: NDArray[np.float32]) -> dict[str, Work]:
     """The float32 product alone, in blocks of the same size, by either library."""
     rows = max(BLOCK_BYTES // (4 * len(satellite)), 1)
     parts = [slice(start, start + rows) for start in range(0, len(ground), rows)]

@@ -316,7 +316,9 @@ def test_shapes_that_do_not_fit_are_refused(kind, case):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="unknown kind 'hnsw': expected one of exact, half, quick, flat"):
+    with pytest.raises(
+        ValueError, match="unknown kind 'hnsw': expected one of exact, half, quick, flat"
+    ):
         index.build(unit(5, 4, 0), "hnsw")  # type: ignore[arg-type]
 
 

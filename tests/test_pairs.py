@@ -54,7 +54,13 @@ def test_greater_is_what_the_sums_say_even_one_bit_apart():
     a, b, query, tile = some_pairs(1000)
     a, b = (torch.nn.functional.normalize(torch.from_numpy(x), dim=1) for x in (a, b))
     exact = pairs.similarities(a, b, query, tile)
-    for than in (exact, np.nextafter(exact, -2), np.nextafter(exact, 2), exact + 0.01, exact - 0.01):
+    for than in (
+        exact,
+        np.nextafter(exact, -2),
+        np.nextafter(exact, 2),
+        exact + 0.01,
+        exact - 0.01,
+    ):
         for gallery in (b, b.T.contiguous().T):
             found = pairs.greater(a, gallery, query, tile, than)
             np.testing.assert_array_equal(found, exact > than)

@@ -35,7 +35,9 @@ def test_a_block_is_within_its_margin(width, precision, dtype):
     queries, gallery = rows(20, width, 0, dtype), rows(130, width, 1, dtype)
     off, margin = farthest(Products(queries, gallery, precision), queries, gallery)
     assert (off <= margin).all()
-    assert margin.max() < {"bfloat16": 0.02, "float16": 3e-3, "float32": 1.5e-3}.get(precision, 1e-12)
+    assert margin.max() < {"bfloat16": 0.02, "float16": 3e-3, "float32": 1.5e-3}.get(
+        precision, 1e-12
+    )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -70,7 +72,7 @@ def test_a_precision_that_rounds_more_than_asked_for_is_not_used():
 
 @pytest.mark.parametrize(("seconds", "first"), [(0.5, "bfloat16"), (0.9, "float32")])
 def test_half_precision_leads_where_it_is_measured_to_be_quick(seconds, first, monkeypatch):
-    speeds = {"numpy": 1.0, "torch": 1.2, "bfloat16": seconds}
+    speeds = {"numpy": (1, 2), "torch": (1.2, 2.4), "bfloat16": (seconds, 2 * seconds)}
     monkeypatch.setattr(products, "_speeds", lambda: speeds)
     monkeypatch.setattr(products, "LARGE", 10)
     assert products.ladder(rows(2, 8, 0), rows(3, 8, 1))[0] == first
@@ -80,4 +82,4 @@ def test_half_precision_leads_where_it_is_measured_to_be_quick(seconds, first, m
 
 def test_this_machines_speeds_are_measured():
     assert set(products._speeds()) == {"numpy", "torch", "bfloat16"}
-    assert all(0 < seconds < 5 for seconds in products._speeds().values())
+    assert all(0 < wall < 60 and cpu > 0 for wall, cpu in products._speeds().values())

@@ -181,9 +181,7 @@ LADDERS = [
 @pytest.mark.parametrize("precisions", LADDERS)
 @pytest.mark.parametrize("crowded", [16, 10_000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_whatever_precision_comes_first_ranks_are_the_same(
-    precisions, crowded, dtype, monkeypatch
-):
+def test_whatever_precision_comes_first_ranks_are_the_same(precisions, crowded, dtype, monkeypatch):
     ground, satellite, references = hard_case(dtype)
     expected = ranked_by_hand(ground, satellite, references, 12)
     monkeypatch.setattr(retrieval, "ladder", lambda *_: precisions)

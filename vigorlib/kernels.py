@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
 from typing import Any
 
 import numpy as np
@@ -112,15 +111,15 @@ def half_products(rows, query, out):
         a, b, c, d = rows[r], rows[r + 1], rows[r + 2], rows[r + 3]
         s = t = u = v = np.float32(0)
         for i in range(len(query)):
-            s += _half(a[i]) * query[i]
-            t += _half(b[i]) * query[i]
-            u += _half(c[i]) * query[i]
-            v += _half(d[i]) * query[i]
+            s += _half(a[i]) * query[i]  # type: ignore[call-arg]
+            t += _half(b[i]) * query[i]  # type: ignore[call-arg]
+            u += _half(c[i]) * query[i]  # type: ignore[call-arg]
+            v += _half(d[i]) * query[i]  # type: ignore[call-arg]
         out[r], out[r + 1], out[r + 2], out[r + 3] = s, t, u, v
     for r in range(whole, len(rows)):
         s = np.float32(0)
         for i in range(len(query)):
-            s += _half(rows[r, i]) * query[i]
+            s += _half(rows[r, i]) * query[i]  # type: ignore[call-arg]
         out[r] = s
 
 

@@ -42,8 +42,10 @@ def ladder(queries: Tensor, gallery: Tensor) -> tuple[Precision, ...]:
     exact: tuple[Precision, ...] = ("float32", "float64")
     if queries.device.type == "cuda":
         return ("float16", *exact)
-    large = len(queries) * gallery.numel() > LARGE
-    return ("bfloat16", *exact) if large and _speeds()["bfloat16"] < 0.7 * _float32() else exact
+    quick = _large(queries, gallery) and all(
+        _clearly_quicker("bfloat16", other, 0.7) for other in ("numpy", "torch")
+    )
+    return ("bfloat16", *exact) if quick else exact
 
 
 class Products:
@@ -57,6 +59,7 @@ class Products:
         self, queries: Tensor, gallery: Tensor, precision: Precision, unit: bool = True
     ) -> None:
         self.unit = unit
+        self._space: Tensor | None = None
         self.queries, self.gallery, self.precision = queries, gallery, precision
         self.dtype, self.low = DTYPES[precision], precision in ("bfloat16", "float16")
         self.scale = 16.0 if precision == "float16" else 1.0  # keeps small numbers normal
@@ -68,22 +71,31 @@ class Products:
         return max(block_bytes // (len(self.gallery) * size), 1)
 
     def block(self, rows: Indices | slice) -> tuple[Tensor, NDArray[np.float64]]:
-        """(rows, N) similarities, float32 or float64, and (rows,) how far off they can be."""
+        """(rows, N) similarities, float32 or float64, and (rows,) how far off they can be.
+
+        The next block may take the same memory.
+        """
         queries = self.queries[rows]
         converted = self._convert(queries)
         with _nothing_but_this_precision():
             if self._converted is not None:
                 block = (converted @ self._converted.T).float() / self.scale**2
             elif self.gallery.dtype == self.dtype:
-                block = _product(converted, self.gallery)
+                block = _product(converted, self.gallery, self._room(len(converted)))
             else:
                 block = self._in_pieces(converted)
         return block, self._margin(queries, converted)
 
+    def _room(self, rows: int) -> Tensor:
+        """Memory for a block, taken once: the system empties what it hands out."""
+        if self._space is None or len(self._space) < rows:
+            size = (rows, len(self.gallery))
+            self._space = torch.empty(size, dtype=self.dtype, device=self.gallery.device)
+        return self._space[:rows]
+
     def _in_pieces(self, queries: Tensor) -> Tensor:
         """The gallery converted a piece at a time."""
-        size = len(self.gallery)
-        block = torch.empty(len(queries), size, dtype=self.dtype, device=queries.device)
+        size, block = len(self.gallery), self._room(len(queries))
         step = max(PIECE_BYTES // (self.gallery.shape[1] * self.dtype.itemsize), 1)
         for start in range(0, size, step):
             part = slice(start, start + step)
@@ -141,36 +153,43 @@ def _lengths(rows: Tensor) -> Tensor:
 # -- which product ---------------------------------------------------------------------------
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """(Q, D) x (N, D) -> (Q, N), by the quicker of NumPy and torch."""
+def _product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """(Q, D) x (N, D) -> (Q, N), on a processor by the quicker of NumPy and torch."""
     if a.device.type != "cpu":
         return a @ b.T
-    if len(a) * b.numel() > LARGE and _speeds()["torch"] < _speeds()["numpy"]:
-        return a @ b.T
-    return torch.from_numpy(np.matmul(a.numpy(), b.numpy().T))
+    if _large(a, b) and _clearly_quicker("torch", "numpy", 0.85):
+        return torch.matmul(a, b.T, out=out)
+    space = None if out is None else out.numpy()
+    return torch.from_numpy(np.matmul(a.numpy(), b.numpy().T, out=space))
 
 
-def _float32() -> float:
-    return min(_speeds()["numpy"], _speeds()["torch"])
+def _large(queries: Tensor, gallery: Tensor) -> bool:
+    return len(queries) * gallery.numel() > LARGE
+
+
+def _clearly_quicker(way: str, than: str, share: float) -> bool:
+    """By the clock and by CPU time: on a busy machine one of them may be chance."""
+    return all(_speeds()[way][i] < share * _speeds()[than][i] for i in range(2))
 
 
 @cache
-def _speeds() -> dict[str, float]:
-    """Seconds of a small product on this machine, the best of three in turn."""
-    a, b = torch.rand(512, 1024), torch.rand(1024, 1024)
-    low = a.bfloat16(), b.bfloat16()
-    ways: dict[str, Callable[[], object]] = {
-        "numpy": lambda: np.matmul(a.numpy(), b.numpy().T),
-        "torch": lambda: a @ b.T,
-        "bfloat16": lambda: low[0] @ low[1].T,
+def _speeds() -> dict[str, tuple[float, float]]:
+    """Seconds and CPU seconds of a product on this machine, the least of several in turn."""
+    a, b = torch.rand(256, 2048), torch.rand(2048, 2048)
+    low = a[:32].bfloat16(), b.bfloat16()  # an eighth: where it is emulated it takes long
+    ways: dict[str, tuple[float, Callable[[], object]]] = {
+        "numpy": (1, lambda: np.matmul(a.numpy(), b.numpy().T)),
+        "torch": (1, lambda: a @ b.T),
+        "bfloat16": (8, lambda: low[0] @ low[1].T),
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(4):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            taken[name].append(time.perf_counter() - started)
-    return {name: min(times[1:]) for name, times in taken.items()}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(5):
+        for name, (times, work) in ways.items():
+            started, spent = time.perf_counter(), time.process_time()
+            work()
+            wall, cpu = time.perf_counter() - started, time.process_time() - spent
+            taken[name].append((times * wall, times * cpu))
+    return {name: tuple(map(min, zip(*turns[1:], strict=True))) for name, turns in taken.items()}  # type: ignore[misc]
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class Open:
             reached[worker] += rows
 
         while (reached < edges[1:]).any():
-            kernels.in_threads(lambda p: [fill(w) for w in range(p.start, p.stop)], workers)
+            kernels.in_threads(lambda part: fill(part.start), workers)
             for full, count in zip(portion, listed, strict=True):
                 if count:
                     yield full[0, :count], full[1, :count]

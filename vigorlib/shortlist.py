@@ -45,55 +45,55 @@ class ShortlistGallery:
         axes: NDArray[np.float32] | None,
         moved: float,
     ) -> None:
-        self._satellite, self._rough, self._axes, self._moved = satellite, rough, axes, moved
+        self.satellite, self.rough, self.axes, self.moved = satellite, rough, axes, moved
 
     @property
     def kind(self) -> Literal["half", "quick"]:
-        return "half" if self._axes is None else "quick"
+        return "half" if self.axes is None else "quick"
 
     def __len__(self) -> int:
-        return len(self._rough)
+        return len(self.rough)
 
     @property
     def bytes(self) -> int:
         """What a search reads all of."""
-        return self._rough.size * 2 + (0 if self._axes is None else self._axes.nbytes)
+        return self.rough.size * 2 + (0 if self.axes is None else self.axes.nbytes)
 
     def search(self, ground: Values, k: int = 50) -> tuple[Indices, NDArray[np.float64]]:
         """See :class:`vigorlib.index.Gallery`. Many queries at once are compared with every tile."""
         queries = retrieval.checked(ground, "ground")
         if k < 1:
             raise ValueError(f"k is {k}: expected at least 1")
-        retrieval.require_fitting(queries, _few(self._satellite), None, k)
+        retrieval.require_fitting(queries, _few(self.satellite), None, k)
         k = min(k, len(self))
         if len(queries) > FEW:
-            return retrieval.best(queries, whole(self._satellite), k)
+            return retrieval.best(queries, whole(self.satellite), k)
         found = [self._one(query[None], k) for query in queries]
         return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
 
     def _one(self, query: Tensor, k: int) -> tuple[Indices, NDArray[np.float64]]:
         """(1, k) tiles and similarities of a query (1, D)."""
         listed = self._listed(query.float().cpu().numpy()[0], k)
-        tiles, similarity = retrieval.rescore(query, self._satellite, listed[None])
+        tiles, similarity = retrieval.rescore(query, self.satellite, listed[None])
         return tiles[:, :k], similarity[:, :k]
 
     def _listed(self, query: NDArray[np.float32], k: int) -> Indices:
         """Tiles that may be among the k best."""
         from vigorlib import kernels
 
-        turned = query if self._axes is None else self._axes @ query
-        bits = np.asarray(self._rough).view(np.uint16)
+        turned = query if self.axes is None else self.axes @ query
+        bits = np.asarray(self.rough).view(np.uint16)
         values = np.empty((1, len(self)), np.float32)
         kernels.in_threads(
             lambda part: kernels.half_products(bits[part], turned, values[0, part]),
             len(self),
             least=1024,
         )
-        if self._axes is not None:
+        if self.axes is not None:
             count = min(max(LISTED, k), len(self))
             return np.argpartition(-values[0], count - 1)[:count]
         # rounding the tile, the sum in float32, rounding a float64 query
-        margin = 1.02 * np.array([self._moved + (1.02 * len(query) + 2) * 2.0**-24])
+        margin = 1.02 * np.array([self.moved + (1.02 * len(query) + 2) * 2.0**-24])
         block = Block(np.zeros(1, np.int64), torch.from_numpy(values), margin, last=True)
         near = block.between(block.kth_largest(k) - 2 * margin, np.full(1, np.inf))
         return np.concatenate([tile for _, tile in near])
@@ -103,16 +103,16 @@ class ShortlistGallery:
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
-        np.save(folder / "rough.npy", self._rough)
-        if self._axes is not None:
-            np.save(folder / "axes.npy", self._axes)
-        shape = ivfpq.shape(self._satellite)
-        first = whole(self._satellite[:1]).numpy()
+        np.save(folder / "rough.npy", self.rough)
+        if self.axes is not None:
+            np.save(folder / "axes.npy", self.axes)
+        shape = ivfpq.shape(self.satellite)
+        first = whole(self.satellite[:1]).numpy()
         out = np.lib.format.open_memmap(folder / "exact.npy", "w+", first.dtype, shape)
-        for start, piece in ivfpq.pieces(self._satellite, check=False):
+        for start, piece in ivfpq.pieces(self.satellite, check=False):
             out[start : start + len(piece)] = piece.cpu().numpy()
         out.flush()
-        write_json(folder / MANIFEST, {"kind": self.kind, "moved": self._moved})
+        write_json(folder / MANIFEST, {"kind": self.kind, "moved": self.moved})
 
 
 def build(
@@ -129,13 +129,19 @@ def build(
     rough = np.empty((size, width if turn is None else len(turn)), np.float16)
     moved = 0.0
     for start, piece in ivfpq.pieces(satellite, check=False):
-        values = ivfpq.single(piece)
-        part = rough[start : start + len(values)]
-        part[:] = values if turn is None else values @ turn.T
+        part = rough[start : start + len(piece)]
         if turn is None:
-            difference = piece.double().cpu().numpy() - part
-            moved = max(moved, float(np.linalg.norm(difference, axis=1).max()))
+            moved = max(moved, rounded(piece, part))
+        else:
+            part[:] = ivfpq.single(piece) @ turn.T
     return ShortlistGallery(satellite, rough, turn, moved)
+
+
+def rounded(values: Tensor, out: NDArray[np.float16]) -> float:
+    """Round (P, D) descriptors into ``out``; returns how far that moved one at most."""
+    out[:] = values.half().cpu().numpy()
+    difference = values.cpu().to(torch.promote_types(values.dtype, torch.float32)).numpy() - out
+    return float(np.linalg.norm(difference, axis=1).max())
 
 
 def load(folder: Path) -> ShortlistGallery:
