@@ -133,3 +133,11 @@ def test_pieces_change_nothing(monkeypatch):
     pieces = build(torch.from_numpy(tiles), "half")
     assert pieces.moved == pytest.approx(whole.moved) and (pieces.rough == whole.rough).all()
     np.testing.assert_array_equal(pieces.search(ground, 5)[0], whole.search(ground, 5)[0])
+
+
+def test_recall_counts_tiles_whatever_their_order():
+    exact = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
+    assert shortlist.recall(exact[:, ::-1], exact) == 1
+    assert shortlist.recall(np.array([[1, 2, 9, 9], [0, 0, 0, 8]]), exact) == 3 / 8
+    with pytest.raises(ValueError, match=r"found is \(2, 3\), exact \(2, 4\)"):
+        shortlist.recall(exact[:, :3], exact)

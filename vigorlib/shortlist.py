@@ -3,7 +3,7 @@
 half   every tile in half precision. How far rounding moved a descriptor is known, so that every tile
        that could be among the best is on the shortlist: the answers are those of exact search.
 quick  every tile by its 512 main axes, in half precision; the shortlist is the 200 best by these.
-       What is missed is to be measured: :func:`vigorlib.search_cost.overlap`.
+       What is missed is to be measured: :func:`recall`.
 
 Both keep the descriptors themselves beside it, of which only the shortlist is read; all of it may
 lie in memory maps, so that a saved gallery opens at once. Descriptors are checked when a gallery is
@@ -169,6 +169,14 @@ def _main_axes(satellite: Values, count: int, seed: int) -> NDArray[np.float32]:
     moment = sum(part.T @ part for part in rows)
     _, axes = np.linalg.eigh(moment)
     return np.ascontiguousarray(axes[:, -count:].T, dtype=np.float32)
+
+
+def recall(found: Indices, exact: Indices) -> float:
+    """Share of exact search's tiles that were found, whatever their order; (Q, k) each."""
+    if found.shape != exact.shape:
+        raise ValueError(f"found is {found.shape}, exact {exact.shape}: expected the same")
+    pairs = zip(found, exact, strict=True)
+    return float(np.mean([np.isin(best, tiles).mean() for tiles, best in pairs]))
 
 
 def whole(satellite: Values) -> Tensor:
