@@ -3,6 +3,7 @@ PROFILE ?= mini
 DATA_ROOT ?=
 TILES ?=
 PORT ?= 8866
+BENCH ?=
 # runs side by side: one a core, but one at a time where they share a GPU
 JOBS ?= $(if $(filter full%,$(PROFILE)),1,$(shell nproc 2>/dev/null || echo 2))
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env city train grid book report refresh app lab test check clean
+.PHONY: help env city train grid book report refresh app lab test bench check clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,6 +54,9 @@ lab: env ## JupyterLab, opened on the book
 
 test: env ## all tests, one process a core
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+bench: env ## what searching costs against the bare arithmetic; BENCH=--quick for a look
+	$(BIN)/python benchmarks $(BENCH)
 
 check: env ## formatting, types, notebook hygiene
 	$(BIN)/ruff check .

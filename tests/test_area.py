@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vigorlib import area, gallery_store, geometry, ground, model
+from vigorlib import area, gallery_store, geometry, ground, model, retrieval
 from vigorlib.area import AreaError
 from vigorlib.gallery_store import GalleryError, open_gallery
 from vigorlib.recipes import get_profile
@@ -250,3 +250,34 @@ def test_a_changed_date_or_input_size_is_a_change(tiles, network, described):
 
 def _text(latlon: np.ndarray) -> str:
     return "_".join(repr(float(value)) for value in latlon)
+
+
+def test_a_large_gallery_is_kept_in_half_precision_too_and_answers_the_same(
+    tiles, network, monkeypatch
+):
+    small = opened(tiles, network)
+    shutil.rmtree(tiles.parent / "kept")
+    monkeypatch.setattr(gallery_store, "LARGE_BYTES", 1)
+    for _ in range(2):  # computed, then opened
+        stored = opened(tiles, network)
+        assert small.half is None and stored.half is not None
+        values = stored.descriptors.values
+        found, similarity = stored.half.search(values[:2], 5)
+        expected, exact = retrieval.best(values[:2], values, 5)
+        assert (found == expected).all() and (similarity == exact).all()
+
+
+def test_broken_descriptors_are_refused_when_they_are_written(tiles, network, monkeypatch):
+    real = gallery_store.describe_pictures
+
+    def broken(*arguments):
+        found = real(*arguments)
+        values = found.values.clone()
+        values[3] = np.nan
+        return dataclasses.replace(found, values=values)
+
+    monkeypatch.setattr(gallery_store, "describe_pictures", broken)
+    with pytest.raises(ValueError, match="row 3 .* has length nan"):
+        opened(tiles, network)
+    monkeypatch.undo()
+    assert len(opened(tiles, network).descriptors) == 12

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vigorlib import retrieval
+from vigorlib import pairs, retrieval, scan
 from vigorlib.retrieval import ranks, search
 
 
@@ -166,6 +166,89 @@ def test_tensors_and_arrays_rank_alike():
     tensors = ranks(torch.from_numpy(ground), torch.from_numpy(satellite), references)
     np.testing.assert_array_equal(tensors.positive, arrays.positive)
     np.testing.assert_array_equal(tensors.top, arrays.top)
+
+
+# -- ways down the ladder of precisions ------------------------------------------------------
+
+LADDERS = [
+    ("bfloat16", "float32", "float64"),
+    ("float16", "float32", "float64"),
+    ("bfloat16", "float64"),
+    ("float64",),
+]
+
+
+@pytest.mark.parametrize("precisions", LADDERS)
+@pytest.mark.parametrize("crowded", [16, 10_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whatever_precision_comes_first_ranks_are_the_same(precisions, crowded, dtype, monkeypatch):
+    ground, satellite, references = hard_case(dtype)
+    expected = ranked_by_hand(ground, satellite, references, 12)
+    monkeypatch.setattr(retrieval, "ladder", lambda *_: precisions)
+    monkeypatch.setattr(scan, "CROWDED", crowded)
+    assert_equals(ranks(ground, satellite, references, k=12), expected)
+    np.testing.assert_array_equal(search(ground, satellite, 12)[0], expected[2])
+
+
+def test_a_crowded_row_goes_on_to_the_next_precision_and_others_do_not(monkeypatch):
+    satellite = unit(300, 64, 1)
+    satellite[100:160] = satellite[100]  # open for whoever comes near it
+    references = np.arange(44).reshape(11, 4)
+    references[5, 0] = 130
+    ground = 0.3 * unit(11, 64, 2) + satellite[references[:, 0]]
+    ground /= np.linalg.norm(ground, axis=1, keepdims=True)
+    looked_at = []
+
+    class Noted(retrieval.Products):
+        def block(self, rows):
+            looked_at.append((self.precision, len(rows)))
+            return super().block(rows)
+
+    monkeypatch.setattr(retrieval, "Products", Noted)
+    expected = ranked_by_hand(ground, satellite, references, 1)
+    assert_equals(ranks(ground, satellite, references, k=1), expected)
+    steps = dict(looked_at)
+    assert steps == {"float32": 11, "float64": 1}
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_a_collapsed_network_ties_everything(k, monkeypatch):
+    """All descriptors are one: every pair is open in every precision."""
+    ground, satellite = np.repeat(unit(1, 40, 0), 9, axis=0), np.repeat(unit(1, 40, 0), 203, axis=0)
+    monkeypatch.setattr(scan, "AT_ONCE", 1)  # the list is full after every row
+    ranking = ranks(ground, satellite, four_of(203, 9), k)
+    assert not ranking.positive.any() and not ranking.without_semi_positives.any()
+    assert (ranking.top == np.arange(k)).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_neither_threads_nor_a_short_list_change_anything(threads, monkeypatch):
+    ground, satellite, references = hard_case()
+    expected = ranked_by_hand(ground, satellite, references, 12)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(scan, "AT_ONCE", 30)
+    assert_equals(ranks(ground, satellite, references, k=12), expected)
+
+
+@pytest.mark.parametrize("precisions", LADDERS)
+def test_the_gpus_way_gives_the_same_ranks(precisions, monkeypatch):
+    """Its loops run on tensors, which the processor has too."""
+    ground, satellite, references = hard_case()
+    expected = ranked_by_hand(ground, satellite, references, 12)
+    monkeypatch.setattr(retrieval, "ladder", lambda *_: precisions)
+    monkeypatch.setattr(scan, "_compiled", lambda values: False)
+    monkeypatch.setattr(pairs, "_compiled", lambda *_: False)
+    assert_equals(ranks(ground, satellite, references, k=12), expected)
+
+
+def test_tiles_left_out_are_never_found():
+    ground, satellite, references = hard_case()
+    left = np.where(np.arange(4) == 3, -1, references)  # the last means none
+    tensors = torch.from_numpy(ground), torch.from_numpy(satellite)
+    found, _ = retrieval.best(*tensors, 9, without=left)
+    for row, own, table in zip(found, left, similarities(ground, satellite), strict=True):
+        table[own[:3]] = -np.inf
+        assert row.tolist() == sorted(range(len(table)), key=lambda t: (-table[t], t))[:9]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

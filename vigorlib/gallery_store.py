@@ -2,7 +2,9 @@
 
 A stored gallery is three files named by a key: ``<key>.json`` (the manifest: network, names, sizes
 and dates of the tiles, and which were bad), ``<key>.descriptors.npy`` (N, D) float32 and
-``<key>.lengths.npy`` (N, 1). The key changes with every tile and every weight. What was computed
+``<key>.lengths.npy`` (N, 1); a large one has ``<key>.half.npy`` beside them, the descriptors in half
+precision, of which a search reads all (:mod:`vigorlib.shortlist`). Descriptors are checked when they
+are written: opening reads none. The key changes with every tile and every weight. What was computed
 before an interruption, and what an older gallery of the same network knows of unchanged tiles, is
 taken over.
 """
@@ -30,14 +32,19 @@ from vigorlib.dataset import Places
 from vigorlib.descriptors import Descriptors, describe
 from vigorlib.files import write_atomically, write_json
 from vigorlib.images import ImageError, Pixels
+from vigorlib.ivfpq import pieces
 from vigorlib.model import CrossViewNet
 from vigorlib.recipes import Profile
 from vigorlib.retrieval import checked
+from vigorlib.shortlist import ShortlistGallery, rounded
 from vigorlib.training import mixed_precision
 
 FORMAT = 1
 PIECE = 256
 """Tiles between two steps of the bar: what an interruption loses at most."""
+
+LARGE_BYTES = 128 * 2**20
+"""Of descriptors from which half of them are worth keeping twice."""
 
 TileFile = tuple[str, int, int]
 """Name, bytes and date (ns) of a tile."""
@@ -52,13 +59,15 @@ class StoredGallery:
     """Descriptors of the good tiles, in the order of the list.
 
     kept: (N,) places in the list of tiles that was asked for; bad: (name, reason) of the others.
-    fresh: whether anything had to be computed.
+    fresh: whether anything had to be computed. half: the same descriptors, quicker to search; None
+    for a gallery that is small.
     """
 
     descriptors: Descriptors
     kept: NDArray[np.int64]
     bad: tuple[tuple[str, str], ...]
     fresh: bool
+    half: ShortlistGallery | None = None
 
 
 class Pictures(Pixels):
@@ -141,7 +150,12 @@ def _opened(folder: Path, key: str, fresh: bool) -> StoredGallery:
     try:
         values = torch.from_numpy(np.load(folder / f"{key}.descriptors.npy", mmap_mode="c"))
         lengths = torch.from_numpy(np.load(folder / f"{key}.lengths.npy"))
-        values = checked(values, "stored gallery")
+        half = None
+        if "moved" not in manifest:  # written before descriptors were checked then
+            values = checked(values, "stored gallery")
+        elif manifest["moved"] is not None:
+            rough = np.load(folder / f"{key}.half.npy", mmap_mode="c")
+            half = ShortlistGallery(values, rough, None, manifest["moved"])
     except (OSError, ValueError, EOFError) as error:
         raise GalleryError(
             f"the descriptors kept in {folder} are damaged ({error}): remove the folder, and they "
@@ -152,6 +166,7 @@ def _opened(folder: Path, key: str, fresh: bool) -> StoredGallery:
         np.setdiff1d(np.arange(len(files)), list(bad)),
         tuple((files[i][0], reason) for i, reason in bad.items()),
         fresh,
+        half,
     )
 
 
@@ -231,6 +246,7 @@ class _Work:
         if good:
             branch = self.network.describe_satellite
             found = describe_pictures(branch, np.stack(images), self.network, self.profile)
+            checked(found.values, "the tiles' descriptors")
             values[good], lengths[good] = found.values.cpu().numpy(), found.lengths.cpu().numpy()
             state[good] = True
 
@@ -286,6 +302,7 @@ class _Work:
             if bad:
                 partial = self._compact(name, array, good)
             partial.replace(self.folder / f"{self.key}.{name}.npy")
+        moved = self._check_and_halve()
         write_json(
             self.folder / f"{self.key}.json",
             {
@@ -294,12 +311,31 @@ class _Work:
                 "input": _input(self.profile),
                 "files": self.files,
                 "bad": bad,
+                "moved": moved,
             },
         )
         for file in self.folder.glob("*.*"):
             if file.name.split(".")[0] != self.key or ".partial" in file.name:
                 with suppress(OSError):  # still open somewhere, on a system that minds
                     file.unlink()
+
+    def _check_and_halve(self) -> float | None:
+        """Look at every descriptor once; keep those of a large gallery in half precision too.
+
+        Returns how far rounding moved one at most, None for a small gallery.
+        """
+        values = np.load(self.folder / f"{self.key}.descriptors.npy", mmap_mode="r")
+        large = values.nbytes >= LARGE_BYTES
+        path, moved = self._partial("half"), 0.0
+        rough = np.lib.format.open_memmap(path, "w+", np.float16, values.shape) if large else None
+        for start, piece in pieces(values):
+            if rough is not None:
+                moved = max(moved, rounded(piece, rough[start : start + len(piece)]))
+        if rough is None:
+            return None
+        rough.flush()
+        path.replace(self.folder / f"{self.key}.half.npy")
+        return moved
 
     def _compact(self, name: str, array: NDArray[np.float32], good: NDArray[np.int64]) -> Path:
         path = self._partial(f"{name}-good")

@@ -4,10 +4,13 @@
     tiles, similarity = gallery.search(ground, k=10)  # or retrieval.search(ground, gallery, k=10)
 
 exact   every tile compared, as in :mod:`vigorlib.retrieval`; descriptors may lie in a memory map
+half    the same answers from half the bytes: a rough look in half precision, an exact one at what
+        may matter (:mod:`vigorlib.shortlist`)
+quick   a rough look at 512 axes, an exact one at the best 200: approximate, the similarities exact
 flat    every tile compared by FAISS in single precision; all descriptors in memory
 ivfpq   some bytes of each tile in memory, a share of the tiles compared: approximate
 
-``satellite`` may be a memory map in all three: it is read in pieces.
+``satellite`` may be a memory map in all of them.
 """
 
 from __future__ import annotations
@@ -19,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vigorlib import ivfpq, retrieval
+from vigorlib import ivfpq, retrieval, shortlist
 from vigorlib.files import write_atomically
 from vigorlib.ivfpq import Settings, Values
 from vigorlib.retrieval import Indices
 
-Kind = Literal["exact", "flat", "ivfpq"]
+Kind = Literal["exact", "half", "quick", "flat", "ivfpq"]
 Found = tuple[Indices, NDArray[np.float64]]
 
 
@@ -48,8 +51,8 @@ def build(
     """Make a gallery searchable.
 
     satellite: (N, D), L2-normalised; an array, a tensor or a memory map. settings: of "ivfpq"
-    (default: :func:`vigorlib.ivfpq.default_settings`). seed: decides which tiles IVF-PQ learns from
-    and how; the same seed gives the same gallery on the same machine.
+    (default: :func:`vigorlib.ivfpq.default_settings`). seed: decides which tiles IVF-PQ and the axes
+    of "quick" are learned from and how; the same seed gives the same gallery on the same machine.
     Raises ValueError for descriptors, kinds or settings that do not fit, RuntimeError without FAISS.
     """
     if kind not in get_args(Kind):
@@ -58,6 +61,8 @@ def build(
         for _ in ivfpq.pieces(satellite):  # checks every descriptor once, so that no search has to
             pass
         return ExactGallery(satellite)
+    if kind in ("half", "quick"):
+        return shortlist.build(satellite, kind, seed=seed)  # type: ignore[arg-type]
     gallery: FlatGallery | QuantisedGallery
     if kind == "flat":
         gallery = FlatGallery(ivfpq.faiss_module().IndexFlatIP(ivfpq.shape(satellite)[1]))
@@ -70,6 +75,8 @@ def build(
 
 def load(path: Path | str) -> Gallery:
     """A saved gallery. An exact one stays on disk and is read while searching."""
+    if Path(path).is_dir():
+        return shortlist.load(Path(path))
     with Path(path).open("rb") as file:
         if file.read(6) == b"\x93NUMPY":
             return ExactGallery(np.load(path, mmap_mode="c"))  # a view that torch accepts
@@ -101,15 +108,10 @@ class ExactGallery:
         return rows * width * self._satellite[:1].itemsize
 
     def search(self, ground: Values, k: int = 50) -> Found:
-        """As :func:`vigorlib.retrieval.search`, in pieces."""
-        queries, k = retrieval.checked(ground, "ground"), _at_most(k, len(self))
-        top, similarity = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0))
-        for start, piece in ivfpq.pieces(self._satellite, check=False):
-            retrieval.require_fitting(queries, piece, None, k)
-            found, value = retrieval.best(queries, piece, k)
-            top, similarity = np.hstack([top, found + start]), np.hstack([similarity, value])
-            top, similarity = _best_first(top, similarity, k)
-        return top, similarity
+        """As :func:`vigorlib.retrieval.search`."""
+        queries, tiles = retrieval.checked(ground, "ground"), shortlist.whole(self._satellite)
+        retrieval.require_fitting(queries, tiles, None, k)
+        return retrieval.best(queries, tiles, k)
 
     def save(self, path: Path | str) -> None:
         values = self._satellite

@@ -39,6 +39,7 @@ from vigorlib.nearby import Near, best_among, tiles_within
 from vigorlib.own_pictures import OwnPicture
 from vigorlib.retrieval import Indices, best
 from vigorlib.runs import Run
+from vigorlib.shortlist import ShortlistGallery
 from vigorlib.uploads import read_picture, read_upload
 
 Image = NDArray[np.uint8] | OwnPicture | bytes | str | Path
@@ -58,7 +59,8 @@ class Localizer:
     """A trained network, a described gallery, and the test set's queries where there are any.
 
     gallery: descriptors of ``tiles``, L2-normalised float32. ground: how the tiles lie on it.
-    data: None for an area of your own. skipped: (name, reason) of images that are not in the gallery.
+    data: None for an area of your own. half: the gallery in half precision, which answers the same
+    in less time; None if it is small or not on the processor. skipped: (name, reason) of images that are not in the gallery.
     """
 
     run: Run
@@ -69,6 +71,7 @@ class Localizer:
     data_root: str | Path = ""
     ground: Ground = Ground()
     skipped: tuple[tuple[str, str], ...] = ()
+    half: ShortlistGallery | None = None
     _maps: dict[tuple[str, int], CityMap] = field(default_factory=dict)
     _rolled: Pixels | None = field(default=None)
 
@@ -91,8 +94,9 @@ class Localizer:
             progress,
             pixels=lambda: run.test_set(data_root).tiles,
         )
-        gallery = _on(network, stored.descriptors)
-        return cls(run, network, gallery, data.tiles, data, data_root, Ground(profile.labels))  # type: ignore[arg-type]
+        gallery, ground = _on(network, stored.descriptors), Ground(profile.labels)  # type: ignore[arg-type]
+        half = stored.half if gallery is stored.descriptors else None
+        return cls(run, network, gallery, data.tiles, data, data_root, ground, half=half)
 
     @classmethod
     def from_folder(
@@ -124,14 +128,15 @@ class Localizer:
             progress,
             skip_bad=True,
         )
-        tiles = area.among(found.tiles, stored.kept)
+        tiles, gallery = area.among(found.tiles, stored.kept), _on(network, stored.descriptors)
         return cls(
             run,
             network,
-            _on(network, stored.descriptors),
+            gallery,
             tiles,
             ground=Ground(tile_m=tile_m),
             skipped=(*found.skipped, *stored.bad),
+            half=stored.half if gallery is stored.descriptors else None,
         )
 
     def __len__(self) -> int:
@@ -284,6 +289,8 @@ class Localizer:
     def _search(
         self, ground: Descriptors, candidates: Indices | None, k: int
     ) -> tuple[Indices, NDArray[np.float64]]:
+        if candidates is None and self.half is not None:
+            return self.half.search(ground.values, k)
         if candidates is None:
             return best(ground.values, self.gallery.values, k)
         return best_among(ground.values, self.gallery.values, candidates, k)

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vigorlib.retrieval import best
+
 Indices = NDArray[np.int64]
 
 
@@ -120,24 +122,26 @@ class Pool:
         """(Q, keep) tiles most similar to each query among ``sample`` random candidates.
 
         candidates: tiles that may be named (those that are somebody's positive). A query's own
-        four tiles never count; tiles not seen yet come last.
+        four tiles never count; tiles not seen yet come last. Exact, as :mod:`vigorlib.retrieval`:
+        the same sets whatever computes them; among equals the tile that was drawn first, so that
+        a query not seen yet gets random tiles. chunk: queries at a time.
         """
         tiles = rng.permutation(candidates)[:sample]
         keep = min(keep, len(tiles) - references.shape[1])
         if keep < 1:
             raise ValueError(f"only {len(tiles)} candidate tiles: mining needs at least 6")
-        gallery = self.satellite[torch.from_numpy(tiles)].to(device)
         column = np.full(len(self.satellite), -1)
         column[tiles] = np.arange(len(tiles))
-        hard = np.empty((len(references), keep), dtype=np.int64)
-        for start in range(0, len(references), chunk):
-            rows = slice(start, start + chunk)
-            similarity = self.ground[rows].to(device) @ gallery.T  # (chunk, sample)
-            own = column[references[rows]]
-            row, which = np.nonzero(own >= 0)
-            similarity[torch.from_numpy(row), torch.from_numpy(own[row, which])] = -torch.inf
-            hard[rows] = tiles[similarity.topk(keep, dim=1).indices.cpu().numpy()]
-        return hard
+        own = column[references]  # (Q, 4), -1 where a tile was not drawn
+        hard = _first_but(own, keep)
+        seen = np.flatnonzero(self.ground.any(dim=1).numpy())
+        if len(seen):
+            queries, gallery = (
+                pool[torch.from_numpy(rows)].to(device)
+                for pool, rows in ((self.ground, seen), (self.satellite, tiles))
+            )
+            hard[seen], _ = best(queries, gallery, keep, chunk, own[seen], unit=False)
+        return tiles[hard]
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"ground": self.ground, "satellite": self.satellite}
@@ -145,3 +149,12 @@ class Pool:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.ground.copy_(state["ground"])
         self.satellite.copy_(state["satellite"])
+
+
+def _first_but(own: Indices, keep: int) -> Indices:
+    """(Q, keep) columns from 0 on, without a query's own (Q, M)."""
+    first = np.arange(keep + own.shape[1])
+    out = np.empty((len(own), keep), dtype=np.int64)
+    for query, columns in enumerate(own):
+        out[query] = np.setdiff1d(first, columns, assume_unique=True)[:keep]
+    return out

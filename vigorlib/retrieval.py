@@ -1,14 +1,15 @@
 """Descriptors -> exact ranks and nearest tiles, streamed: no Q x N matrix ever exists.
 
-Rows of similarities are computed in blocks in the descriptors' own precision. Wherever two
-similarities are too close for that precision to tell apart, both are computed again in float64, a
-pair at a time, always by the same sum: ranks do not depend on block sizes, on the order of the
-gallery or on the machine's matrix kernels, and a tie is a tie.
+Rows of similarities are computed in blocks, in the quickest precision there is
+(:mod:`vigorlib.products`). Wherever two similarities are too close for that precision to tell apart,
+both are computed again in float64, a pair at a time, always by the same sum
+(:mod:`vigorlib.pairs`): ranks do not depend on block sizes, on the order of the gallery or on the
+machine's matrix kernels, and a tie is a tie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from vigorlib import pairs, scan
+from vigorlib.products import Products, ladder
 
 if TYPE_CHECKING:
     from vigorlib.index import Gallery, Kind
@@ -57,16 +61,7 @@ def ranks(
     queries, gallery = checked(ground, "ground"), checked(satellite, "satellite")
     references = np.asarray(references)
     require_fitting(queries, gallery, references, k)
-    positive = np.empty(len(queries), dtype=np.int64)
-    without = np.empty(len(queries), dtype=np.int64)
-    top, similarity = _empty_top(len(queries), min(k, len(gallery)))
-    for rows, block in _blocks(queries, gallery, block_rows):
-        positive[rows] = _strictly_better(queries, gallery, rows, block, references[rows, 0])
-        top[rows], similarity[rows] = _top(queries, gallery, rows, block, top.shape[1])
-        without[rows] = positive[rows] - _semi_positives_better(
-            queries, gallery, rows, references[rows]
-        )
-    return Ranking(positive, without, top, similarity)
+    return _Search(queries, gallery, k, block_rows).ranking(references)
 
 
 def search(
@@ -94,13 +89,19 @@ def search(
 
 
 def best(
-    queries: Tensor, gallery: Tensor, k: int, block_rows: int | None = None
+    queries: Tensor,
+    gallery: Tensor,
+    k: int,
+    block_rows: int | None = None,
+    without: Indices | None = None,
+    unit: bool = True,
 ) -> tuple[Indices, NDArray[np.float64]]:
-    """:func:`search` in descriptors that were checked before."""
-    top, similarity = _empty_top(len(queries), min(k, len(gallery)))
-    for rows, block in _blocks(queries, gallery, block_rows):
-        top[rows], similarity[rows] = _top(queries, gallery, rows, block, top.shape[1])
-    return top, similarity
+    """:func:`search` in descriptors that were checked before.
+
+    without: (Q, M) tiles that are never among the best of a query; negative: none. At least k
+    others must be left. unit: False for descriptors of any length (then by their dot products).
+    """
+    return _Search(queries, gallery, k, block_rows, unit).best(without)
 
 
 def rescore(
@@ -123,85 +124,100 @@ def rescore(
     gallery = checked(satellite[listed], "satellite")
     require_fitting(queries, gallery, None, 1)
     query = np.arange(len(queries)).repeat(tiles.shape[1])
-    exact = _exact(queries, gallery, query, place.reshape(-1)).reshape(tiles.shape)
+    exact = pairs.similarities(queries, gallery, query, place.reshape(-1)).reshape(tiles.shape)
     order = np.lexsort((tiles, -exact))
     return np.take_along_axis(tiles, order, axis=1), np.take_along_axis(exact, order, axis=1)
 
 
-# -- one block of rows -----------------------------------------------------------------------
+# -- blocks, precision by precision ----------------------------------------------------------
 
 
-def _blocks(
-    queries: Tensor, gallery: Tensor, block_rows: int | None
-) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of queries with their similarities to the whole gallery, (rows, N)."""
-    size = block_rows or max(BLOCK_BYTES // (len(gallery) * queries.element_size()), 1)
-    for start in range(0, len(queries), size):
-        rows = slice(start, min(start + size, len(queries)))
-        yield rows, queries[rows] @ gallery.T
+class _Search:
+    """One gallery and its queries, on the way down the ladder of precisions."""
 
+    def __init__(
+        self,
+        queries: Tensor,
+        gallery: Tensor,
+        k: int,
+        block_rows: int | None,
+        unit: bool = True,
+    ) -> None:
+        self.queries, self.gallery, self.unit = queries.detach(), gallery.detach(), unit
+        self.k, self.block_rows = min(k, len(gallery)), block_rows
+        self.top = np.empty((len(queries), self.k), dtype=np.int64)
+        self.similarity = np.empty((len(queries), self.k))
 
-def _strictly_better(
-    queries: Tensor, gallery: Tensor, rows: slice, block: Tensor, positives: Indices
-) -> Indices:
-    """(rows,) how many tiles beat the positive."""
-    columns = torch.from_numpy(positives).to(block.device)[:, None]
-    threshold = block.gather(1, columns)  # the positive's similarity, inexact
-    margin = 2 * _error_bound(queries)
-    clear = (block > threshold + margin).sum(dim=1).cpu().numpy()
-    unclear = ((block - threshold).abs() <= margin).nonzero().cpu().numpy()
-    row, tile = unclear[:, 0], unclear[:, 1]
-    exact = _exact(queries, gallery, row + rows.start, tile)
-    own = _exact(queries, gallery, np.arange(rows.start, rows.stop), positives)
-    return clear + np.bincount(row[exact > own[row]], minlength=len(clear))
+    def ranking(self, references: Indices) -> Ranking:
+        query = np.arange(len(self.queries))
+        own = pairs.similarities(self.queries, self.gallery, query, references[:, 0])
+        positive = np.empty(len(query), dtype=np.int64)
 
+        def look(block: scan.Block) -> NDArray[np.bool_]:
+            crowded = self._find_best(block)
+            positive[block.rows], also = self._strictly_better(block, own[block.rows])
+            return crowded | also
 
-def _semi_positives_better(
-    queries: Tensor, gallery: Tensor, rows: slice, references: Indices
-) -> Indices:
-    """(rows,) how many of the three semi-positives beat the positive."""
-    query = np.arange(rows.start, rows.stop).repeat(4)
-    exact = _exact(queries, gallery, query, references.reshape(-1)).reshape(-1, 4)
-    return (exact[:, 1:] > exact[:, :1]).sum(axis=1)
+        self._down_the_ladder(look)
+        semi = self._greater(query.repeat(3), references[:, 1:].reshape(-1), own.repeat(3))
+        without = positive - semi.reshape(-1, 3).sum(axis=1)
+        return Ranking(positive, without, self.top, self.similarity)
 
+    def best(self, without: Indices | None) -> tuple[Indices, NDArray[np.float64]]:
+        def look(block: scan.Block) -> NDArray[np.bool_]:
+            if without is not None:
+                block.leave_out(without[block.rows])
+            return self._find_best(block)
 
-def _top(
-    queries: Tensor, gallery: Tensor, rows: slice, block: Tensor, k: int
-) -> tuple[Indices, NDArray[np.float64]]:
-    """(rows, k) best tiles and their similarities."""
-    last = block.topk(k, dim=1).values[:, -1:]
-    candidates = (block >= last - 2 * _error_bound(queries)).nonzero().cpu().numpy()
-    row, tile = candidates[:, 0], candidates[:, 1]
-    exact = _exact(queries, gallery, row + rows.start, tile)
-    order = np.lexsort((tile, -exact, row))
-    starts = np.searchsorted(row, np.arange(len(block)))  # row is sorted already
-    chosen = order[starts[:, None] + np.arange(k)]
-    return tile[chosen], exact[chosen]
+        self._down_the_ladder(look)
+        return self.top, self.similarity
 
+    def _down_the_ladder(self, look: Callable[[scan.Block], NDArray[np.bool_]]) -> None:
+        """Look at every row; those that are too crowded for a precision again in the next."""
+        rows = np.arange(len(self.queries))
+        for precision in ladder(self.queries, self.gallery):
+            products = Products(self.queries, self.gallery, precision, self.unit)
+            size = self.block_rows or products.rows_at_once(BLOCK_BYTES)
+            crowded = []
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                block = scan.Block(part, *products.block(part), last=precision == "float64")
+                crowded.append(part[look(block)])
+            rows = np.concatenate(crowded)
+            if not len(rows):
+                return
 
-def _exact(
-    queries: Tensor, gallery: Tensor, query: Indices, tile: Indices, chunk: int = 1 << 14
-) -> NDArray[np.float64]:
-    """Similarity of listed pairs in float64, each by the same sum whatever surrounds it."""
-    out = np.empty(len(query))
-    for start in range(0, len(query), chunk):
-        part = slice(start, start + chunk)
-        a = queries[torch.from_numpy(query[part]).to(queries.device)].double().cpu().numpy()
-        b = gallery[torch.from_numpy(tile[part]).to(gallery.device)].double().cpu().numpy()
-        out[part] = (a * b).sum(axis=1)
-    return out
+    def _strictly_better(
+        self, block: scan.Block, own: NDArray[np.float64]
+    ) -> tuple[Indices, NDArray[np.bool_]]:
+        """(rows,) how many tiles beat the positive, and whether too many may or may not."""
+        open_pairs = block.between(own - block.margin, own + block.margin)
+        unclear = np.zeros(len(own), dtype=np.int64)
+        for row, tile in open_pairs:
+            better = row[self._greater(block.rows[row], tile, own[row])]
+            unclear += np.bincount(better, minlength=len(own))
+        return open_pairs.above + unclear, open_pairs.crowded
 
+    def _find_best(self, block: scan.Block) -> NDArray[np.bool_]:
+        """Fill in the best tiles of the rows; returns for which too many may be among them."""
+        last = block.kth_largest(self.k)
+        candidates = block.between(last - 2 * block.margin, np.full(len(last), np.inf), self.k)
+        for row, tile in candidates:
+            exact = pairs.similarities(self.queries, self.gallery, block.rows[row], tile)
+            order = np.lexsort((tile, -exact, row))
+            present, starts = np.unique(row, return_index=True)  # row is sorted already
+            chosen = order[starts[:, None] + np.arange(self.k)]
+            self.top[block.rows[present]] = tile[chosen]
+            self.similarity[block.rows[present]] = exact[chosen]
+        return candidates.crowded
 
-def _error_bound(queries: Tensor) -> float:
-    """How far a dot product of unit vectors in this precision can be off, at worst."""
-    return queries.shape[1] * torch.finfo(queries.dtype).eps
+    def _greater(
+        self, query: Indices, tile: Indices, than: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        return pairs.greater(self.queries, self.gallery, query, tile, than)
 
 
 # -- checks ----------------------------------------------------------------------------------
-
-
-def _empty_top(queries: int, k: int) -> tuple[Indices, NDArray[np.float64]]:
-    return np.empty((queries, k), dtype=np.int64), np.empty((queries, k))
 
 
 def checked(values: Tensor | NDArray[np.floating], name: str) -> Tensor:

@@ -1,6 +1,7 @@
 """Data -> matplotlib Figure: every plot of the book, in one style, nothing global changed."""
 
 from vigorlib.figures.ablation_plots import ablation, forest, share_over
+from vigorlib.figures.cost_plots import memory_lines, price_bars
 from vigorlib.figures.explain_plots import (
     Explained,
     both_position_maps,
@@ -81,6 +82,7 @@ __all__ = [
     "iou_surface",
     "jumping_dot",
     "likeness_curves",
+    "memory_lines",
     "metre_curves",
     "mosaic",
     "network_diagram",
@@ -89,6 +91,7 @@ __all__ = [
     "pair",
     "photo_row",
     "position_maps",
+    "price_bars",
     "query_and_tiles",
     "recall_curves",
     "removal_curves",

@@ -1,0 +1,54 @@
+"""Figures of prices and memory: drawn, labelled, and true to their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.figure import Figure
+
+from vigorlib import figures
+from vigorlib.figures import cost_plots
+
+PRICES = {"small": {"product": (1.0, 1.0), "ours": (1.05, 1.1)}, "large": {"ours": (1.5, 1.2)}}
+MEMORY = {"ours": ({10: 1.0, 100: 1.0}, {10: 1.0, 1000: 1.1}), "whole": ({}, {10: 1.0, 1000: 90.0})}
+
+CASES: dict[str, Callable[[], Figure]] = {
+    "price_bars": lambda: figures.price_bars(PRICES, "the product", 1.1, "note"),
+    "memory_lines": lambda: figures.memory_lines(MEMORY, {"VIGOR": 500}, 4.0, "note"),
+}
+
+pytestmark = pytest.mark.usefixtures("no_window")
+
+
+def test_every_figure_of_costs_is_tried_and_offered():
+    names = {
+        n
+        for n, f in vars(cost_plots).items()
+        if getattr(f, "__module__", "") == cost_plots.__name__
+    }
+    assert names == set(CASES) and names <= set(figures.__all__)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_figure_is_drawn_with_labelled_axes_and_small_print(name, tmp_path):
+    figure = CASES[name]()
+    assert "note" in figure.get_supxlabel()
+    assert all(axes.get_ylabel() for axes in figure.axes) and figure.axes[-1].get_xlabel()
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+    assert plt.imread(tmp_path / "figure.png")[..., :3].std() > 0.02  # not a blank sheet
+
+
+def test_bars_are_cpu_time_and_marks_wall_time():
+    small, large = CASES["price_bars"]().axes
+    assert [bar.get_width() for bar in small.patches] == [1.0, 1.05]
+    assert small.lines[0].get_xdata().tolist() == [1.0, 1.1]
+    assert [tick.get_text() for tick in large.get_yticklabels()] == ["ours"]
+
+
+def test_dots_are_measured_and_lines_counted():
+    (axes,) = CASES["memory_lines"]().axes
+    line, dots = axes.lines[:2]
+    assert list(dots.get_ydata()) == [1.0, 1.0] and list(line.get_ydata()) == [1.0, 1.1]
+    assert 4.0 in axes.lines[4].get_ydata() and 500 in axes.lines[5].get_xdata()

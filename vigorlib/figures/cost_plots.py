@@ -1,0 +1,83 @@
+"""What work costs in multiples of the bare arithmetic, and what it keeps in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from vigorlib.figures.style import BLUE, CYCLE, INK, ORANGE, RED, note, styled
+
+
+@styled
+def price_bars(
+    panels: Mapping[str, Mapping[str, tuple[float, float]]],
+    unit: str,
+    allowed: float | None = None,
+    text: str = "",
+) -> Figure:
+    """CPU time (bars) and wall time (marks) as multiples of a unit of work.
+
+    panels: title -> way -> (CPU ratio, wall ratio), the ways from top to bottom. unit: what costs 1.
+    allowed: a limit to mark.
+    """
+    counts = [len(ways) for ways in panels.values()]
+    figure, drawn = plt.subplots(
+        len(panels), 1, figsize=(7.4, 0.55 * len(panels) + 0.36 * sum(counts) + 0.5), squeeze=False,
+        sharex=True, height_ratios=counts,
+    )  # fmt: skip
+    for axes, (title, ways) in zip(drawn[:, 0], panels.items(), strict=True):
+        cpu, wall = np.array(list(ways.values())).T
+        place = np.arange(len(ways))
+        axes.barh(place, cpu, height=0.62, color=BLUE, label="CPU time")
+        axes.plot(wall, place, "D", ms=5, color=ORANGE, mec=INK, mew=0.6, label="wall time")
+        for y, value in zip(place, cpu, strict=True):
+            axes.annotate(
+                f"{value:.2f}", (value, y), (-4, 0), color="white", fontsize=8.5, ha="right",
+                va="center", textcoords="offset points",
+            )  # fmt: skip
+        axes.axvline(1, color=INK, lw=1)
+        if allowed is not None:
+            axes.axvline(allowed, color=RED, lw=1.2, ls="--", label=f"allowed: {allowed:g}")
+        axes.set(yticks=place, yticklabels=list(ways), title=title, ylabel="way", xlim=(0, None))
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+    drawn[-1, 0].set_xlabel(f"time, as a multiple of {unit}")
+    figure.legend(*drawn[0, 0].get_legend_handles_labels(), loc="outside upper right", ncol=3)
+    note(figure, text)
+    return figure
+
+
+@styled
+def memory_lines(
+    ways: Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]],
+    marks: Mapping[str, int],
+    limit_gb: float,
+    text: str = "",
+) -> Figure:
+    """Memory over the number of queries, both logarithmic.
+
+    ways: name -> (measured, counted), {queries: GB} each; measured are dots, counted a dashed line.
+    marks: name -> queries to mark. limit_gb: a limit to mark.
+    """
+    figure, axes = plt.subplots(figsize=(6.8, 3.7))
+    for (name, (measured, counted)), colour in zip(ways.items(), CYCLE, strict=False):
+        axes.plot(list(counted), list(counted.values()), "--", lw=1.4, color=colour, label=name)
+        axes.plot(list(measured), list(measured.values()), "o", ms=6, color=colour)
+    axes.axhline(limit_gb, color=RED, lw=1.2)
+    axes.annotate(
+        f"{limit_gb:g} GB", (0, limit_gb), (4, 3), color=RED, fontsize=8.5,
+        xycoords=("axes fraction", "data"), textcoords="offset points",
+    )  # fmt: skip
+    for name, queries in marks.items():
+        axes.axvline(queries, color=INK, lw=1, ls=":")
+        axes.annotate(
+            name, (queries, 0), (-3, 4), rotation=90, fontsize=8, ha="right",
+            xycoords=("data", "axes fraction"), textcoords="offset points",
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="queries", ylabel="memory in all (GB)")
+    axes.legend(loc="upper left")
+    note(figure, text)
+    return figure

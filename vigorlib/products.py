@@ -1,0 +1,209 @@
+"""Blocks of similarities, quickly, and how far off each can be.
+
+A block is a matrix product in some precision. Rounding a descriptor moves it by a length that is
+measured; adding up D products in that precision errs by no more than D units in the last place
+(Higham, "Accuracy and Stability of Numerical Algorithms", 3.1, in any order of summation). What
+lies further apart than both together needs no better product; what does not is looked at in the
+next precision.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Precision = Literal["bfloat16", "float16", "float32", "float64"]
+Indices = NDArray[np.int64]
+
+BLOCK_BYTES = 256 * 2**20
+PIECE_BYTES = 64 * 2**20
+"""Converted rows of the gallery at a time."""
+LARGE = 2e11
+"""Multiply-adds from which it pays to find out what this machine is fast at."""
+UNIT = 1.01
+"""No L2-normalised descriptor is longer."""
+DTYPES = {name: getattr(torch, name) for name in ("bfloat16", "float16", "float32", "float64")}
+
+
+def ladder(queries: Tensor, gallery: Tensor) -> tuple[Precision, ...]:
+    """The precisions to try on these descriptors, the quickest first.
+
+    Half precision leads where a product in it is quick: on a GPU, and on processors that multiply
+    bfloat16 in hardware, which is measured once.
+    """
+    exact: tuple[Precision, ...] = ("float32", "float64")
+    if queries.device.type == "cuda":
+        return ("float16", *exact)
+    quick = _large(queries, gallery) and all(
+        _clearly_quicker("bfloat16", other, 0.7) for other in ("numpy", "torch")
+    )
+    return ("bfloat16", *exact) if quick else exact
+
+
+class Products:
+    """Similarities of queries (Q, D) to a gallery (N, D) in one precision.
+
+    unit: all are L2-normalised (to 1 %, as :func:`vigorlib.retrieval.checked` has it), so that no
+    lengths need be measured.
+    """
+
+    def __init__(
+        self, queries: Tensor, gallery: Tensor, precision: Precision, unit: bool = True
+    ) -> None:
+        self.unit = unit
+        self._space: Tensor | None = None
+        self.queries, self.gallery, self.precision = queries, gallery, precision
+        self.dtype, self.low = DTYPES[precision], precision in ("bfloat16", "float16")
+        self.scale = 16.0 if precision == "float16" else 1.0  # keeps small numbers normal
+        self._converted = self._convert(gallery) if self.low else None
+        self.length, self.moved = self._extremes()
+
+    def rows_at_once(self, block_bytes: int = BLOCK_BYTES) -> int:
+        size = 8 if self.precision == "float64" else 4
+        return max(block_bytes // (len(self.gallery) * size), 1)
+
+    def block(self, rows: Indices | slice) -> tuple[Tensor, NDArray[np.float64]]:
+        """(rows, N) similarities, float32 or float64, and (rows,) how far off they can be.
+
+        The next block may take the same memory.
+        """
+        queries = self.queries[rows]
+        converted = self._convert(queries)
+        with _nothing_but_this_precision():
+            if self._converted is not None:
+                block = (converted @ self._converted.T).float() / self.scale**2
+            elif self.gallery.dtype == self.dtype:
+                block = _product(converted, self.gallery, self._room(len(converted)))
+            else:
+                block = self._in_pieces(converted)
+        return block, self._margin(queries, converted)
+
+    def _room(self, rows: int) -> Tensor:
+        """Memory for a block, taken once: the system empties what it hands out."""
+        if self._space is None or len(self._space) < rows:
+            size = (rows, len(self.gallery))
+            self._space = torch.empty(size, dtype=self.dtype, device=self.gallery.device)
+        return self._space[:rows]
+
+    def _in_pieces(self, queries: Tensor) -> Tensor:
+        """The gallery converted a piece at a time."""
+        size, block = len(self.gallery), self._room(len(queries))
+        step = max(PIECE_BYTES // (self.gallery.shape[1] * self.dtype.itemsize), 1)
+        for start in range(0, size, step):
+            part = slice(start, start + step)
+            block[:, part] = _product(queries, self.gallery[part].to(self.dtype))
+        return block
+
+    def _convert(self, rows: Tensor) -> Tensor:
+        return (rows * self.scale).to(self.dtype) if self.scale != 1 else rows.to(self.dtype)
+
+    def _extremes(self) -> tuple[float, float]:
+        """The longest descriptor of the gallery, and the farthest that rounding moves one."""
+        if self.unit and self._exactly_convertible(self.gallery):
+            return UNIT, 0.0
+        lengths, moves = [], []
+        for start in range(0, len(self.gallery), 4096):
+            part = slice(start, start + 4096)
+            rows = self.gallery[part]
+            made = self._convert(rows) if self._converted is None else self._converted[part]
+            lengths.append(_lengths(rows).max())
+            moves.append(self._moved(rows, made).max())
+        return float(max(lengths)), float(max(moves))
+
+    def _moved(self, rows: Tensor, converted: Tensor) -> Tensor:
+        """(rows,) lengths of what rounding changed."""
+        if self._exactly_convertible(rows):
+            return torch.zeros(len(rows), device=rows.device)
+        wide = torch.promote_types(rows.dtype, torch.float32)
+        return _lengths(rows.to(wide) - converted.to(wide) / self.scale)
+
+    def _exactly_convertible(self, rows: Tensor) -> bool:
+        return torch.promote_types(rows.dtype, self.dtype) == self.dtype and self.scale == 1
+
+    def _margin(self, queries: Tensor, converted: Tensor) -> NDArray[np.float64]:
+        """|da| |b| + |a| |db| + the sum's own error, with a little room for these lengths' own."""
+        moved = self._moved(queries, converted)
+        own = torch.full_like(moved, UNIT) if self.unit else _lengths(queries)
+        relative = queries.shape[1] * (self._unit() + 2.0**-52)
+        if self.low:
+            relative += torch.finfo(self.dtype).eps / 2  # the block itself is rounded
+        margin = moved * self.length + (own + moved) * (self.moved + relative * self.length)
+        return 1.02 * margin.double().cpu().numpy() + 1e-30
+
+    def _unit(self) -> float:
+        """What an addition can be off: half a unit in the last place, or a whole one where tensor
+        cores and dot-product instructions cut off instead of rounding."""
+        if self.dtype == torch.float64:
+            return 2.0**-53
+        return 2.0**-24 if self.queries.device.type == "cpu" and not self.low else 2.0**-23
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    return rows.norm(dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
+
+
+# -- which product ---------------------------------------------------------------------------
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """(Q, D) x (N, D) -> (Q, N), on a processor by the quicker of NumPy and torch."""
+    if a.device.type != "cpu":
+        return a @ b.T
+    if _large(a, b) and _clearly_quicker("torch", "numpy", 0.85):
+        return torch.matmul(a, b.T, out=out)
+    space = None if out is None else out.numpy()
+    return torch.from_numpy(np.matmul(a.numpy(), b.numpy().T, out=space))
+
+
+def _large(queries: Tensor, gallery: Tensor) -> bool:
+    return len(queries) * gallery.numel() > LARGE
+
+
+def _clearly_quicker(way: str, than: str, share: float) -> bool:
+    """By the clock and by CPU time: on a busy machine one of them may be chance."""
+    return all(_speeds()[way][i] < share * _speeds()[than][i] for i in range(2))
+
+
+@cache
+def _speeds() -> dict[str, tuple[float, float]]:
+    """Seconds and CPU seconds of a product on this machine, the least of several in turn."""
+    a, b = torch.rand(256, 2048), torch.rand(2048, 2048)
+    low = a[:32].bfloat16(), b.bfloat16()  # an eighth: where it is emulated it takes long
+    ways: dict[str, tuple[float, Callable[[], object]]] = {
+        "numpy": (1, lambda: np.matmul(a.numpy(), b.numpy().T)),
+        "torch": (1, lambda: a @ b.T),
+        "bfloat16": (8, lambda: low[0] @ low[1].T),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(5):
+        for name, (times, work) in ways.items():
+            started, spent = time.perf_counter(), time.process_time()
+            work()
+            wall, cpu = time.perf_counter() - started, time.process_time() - spent
+            taken[name].append((times * wall, times * cpu))
+    return {name: tuple(map(min, zip(*turns[1:], strict=True))) for name, turns in taken.items()}  # type: ignore[misc]
+
+
+@contextmanager
+def _nothing_but_this_precision() -> Iterator[None]:
+    """Settings that let torch round more than asked for are off meanwhile."""
+    matmul, before = torch.backends.cuda.matmul, torch.get_float32_matmul_precision()
+    reduced = matmul.allow_fp16_reduced_precision_reduction
+    if before == "highest" and not (reduced and torch.cuda.is_available()):
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    matmul.allow_fp16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        matmul.allow_fp16_reduced_precision_reduction = reduced
