@@ -15,7 +15,10 @@ from typing import Annotated
 import typer
 from measure import record, show
 
-MODULES = ("ranks", "mine", "one_query", "growth")
+MODULES = (
+    "ranks", "mine", "one_query", "growth", "read_images", "training_loop", "full_step", "make_city",
+    "start", "two_runs",
+)  # fmt: skip
 
 
 def main(

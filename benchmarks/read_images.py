@@ -1,83 +1,102 @@
-"""How fast images are read: originals, JPEG cache, raw cache. One process, batches in random order.
+"""Reading what a step needs: as released, from the originals, from the cache in JPEG and raw.
 
-Images of VIGOR's own size without VIGOR (a few minutes)::
-
-    python -m data_prep.city build/large --tiles 6 --tile-px 640 --panorama-width 2048 --resolution-m 0.15
-    python benchmarks/read_images.py build/large
-
-Wall time tells what a disk does; CPU time tells the work, also on a busy machine. Files that were
-just written come from memory: start again after `echo 3 > /proc/sys/vm/drop_caches` for the disk.
+One thread; images of VIGOR's own size from the embedded city, made once in ``build/large`` (a few
+minutes). CPU time tells the work; files that were just written come from memory: for the disk, start
+again after `echo 3 > /proc/sys/vm/drop_caches`.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import tempfile
-import time
 from pathlib import Path
-from typing import Annotated
 
 import cv2
 import numpy as np
-import typer
-from rich.console import Console
-from rich.table import Table
+from measure import Row, Work, compare, run_alone
+from PIL import Image
 
+from data_prep import city
 from data_prep.cache import VIGOR_COUNTS, Encoding, build, plan
+from data_prep.city.build import SIZES
+from vigorlib.home import home
 from vigorlib.image_cache import find
 from vigorlib.images import Pixels
 from vigorlib.recipes import get_profile
 
-ENCODINGS = {"originals": None, "jpeg95": Encoding(95), "raw": Encoding(0)}
+ENCODINGS = {"cache, JPEG 95": Encoding(95), "cache, raw": Encoding(0)}
+LARGE = dataclasses.replace(
+    SIZES["smoke"], tiles=4, tile_px=640, panorama_px=(1024, 2048), resolution_m=0.15
+)
 
 
-def measure(pixels: Pixels, count: int, batch: int = 14) -> dict[str, float]:
-    """Images a second (wall) and milliseconds of CPU an image."""
-    order = np.random.default_rng(0).integers(0, len(pixels), count)
-    pixels[order[:batch]]  # imports, first opening
-    wall, cpu = time.perf_counter(), time.process_time()
-    for first in range(0, count, batch):
-        pixels[order[first : first + batch]]
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"images_per_s": round(count / wall, 1), "cpu_ms": round(1e3 * cpu / count, 3)}
-
-
-def main(
-    root: Annotated[Path, typer.Argument(help="a VIGOR folder")],
-    images: Annotated[int, typer.Option(help="images read of each view")] = 280,
-    profile: str = "full",
-) -> None:
-    """Build both caches in a temporary folder, read, print a table and JSON."""
+def measured(quick: bool = False) -> list[Row]:
+    root = home() / ("data/smoke" if quick else "build/large")
+    city.make(root, "smoke" if quick else LARGE, progress=False)
+    profile = get_profile("smoke" if quick else "full")
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    chosen = get_profile(profile)
-    sizes = {"panorama": chosen.panorama_px, "satellite": chosen.tile_px}
-    results = []
-    for name, encoding in ENCODINGS.items():
+    try:
         with tempfile.TemporaryDirectory() as folder:
-            for view, size in sizes.items():
-                paths = sorted(root.glob(f"*/{view}/*.*g"))
-                stored, mean = None, float(np.mean([path.stat().st_size for path in paths]))
-                if encoding is not None:
-                    build(plan(root, Path(folder), {view: size}, encoding), encoding)
-                    stored = find(paths, *size, cache=Path(folder))
-                    assert stored is not None
-                    mean = float(np.diff(stored.spans).mean())
-                speed = measure(Pixels(paths, *size, stored=stored), images)
-                whole_gb = round(VIGOR_COUNTS[view] * mean / 1e9, 1)
-                results.append({"view": view, "source": name, **speed, "vigor_gb": whole_gb})
-    _show(results)
-    print(json.dumps(results))
+            rows = [
+                *_view(root, Path(folder), "panorama", profile.panorama_px),
+                *_view(root, Path(folder), "satellite", profile.tile_px),
+            ]
+    finally:
+        cv2.setNumThreads(threads)
+    return rows
 
 
-def _show(results: list[dict[str, object]]) -> None:
-    slow = {row["view"]: row["cpu_ms"] for row in results if row["source"] == "originals"}
-    table = Table("view", "source", "images/s", "CPU ms an image", "times as fast", "all of VIGOR")
-    for row in results:
-        times = slow[row["view"]] / row["cpu_ms"]  # type: ignore[operator]
-        values = (row["images_per_s"], row["cpu_ms"], f"{times:.1f}", f"{row['vigor_gb']} GB")
-        table.add_row(str(row["view"]), str(row["source"]), *map(str, values))
-    Console(width=100).print(table)
+def _view(root: Path, folder: Path, view: str, size: tuple[int, int]) -> list[Row]:
+    paths = sorted(root.glob(f"*/{view}/*.*g"))[:40]
+    candidates: dict[str, Work] = {
+        "as released: decode, resize": lambda: [as_released(path, size) for path in paths],
+        "originals": _batches(Pixels(paths, *size)),
+    }
+    extra = {"originals": {"grey levels off": round(_difference(paths, size), 2)}}
+    for name, encoding in ENCODINGS.items():
+        build(plan(root, folder / name, {view: size}, encoding), encoding)
+        stored = find(paths, *size, cache=folder / name)
+        assert stored is not None
+        candidates[name] = _batches(Pixels(paths, *size, stored=stored))
+        whole = VIGOR_COUNTS[view] * float(np.diff(stored.spans).mean())
+        extra[name] = {"all of VIGOR, GB": round(whole / 1e9, 1)}
+    case = f"{len(paths)} {view}s to {size[1]} x {size[0]}"
+    rows = compare(
+        "reading", case, candidates, next(iter(candidates)), memory=False, extra=extra, repeats=7
+    )
+    return [
+        dataclasses.replace(row, extra=row.extra | {"a second": round(len(paths) / row.cpu_s)})
+        for row in rows
+    ]
+
+
+def as_released(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """All of a photograph is decoded, then averaged over areas."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def _batches(pixels: Pixels, batch: int = 14) -> Work:
+    """Every image once, in an order of chance."""
+    order = np.random.default_rng(0).permutation(len(pixels))
+
+    def read() -> None:
+        for first in range(0, len(order), batch):
+            pixels[order[first : first + batch]]
+
+    return read
+
+
+def _difference(paths: list[Path], size: tuple[int, int]) -> float:
+    """Mean over ten images of how far ours are from the released way's."""
+    some = paths[:10]
+    ours = Pixels(some, *size)[range(len(some))].permute(0, 2, 3, 1).numpy().astype(int)
+    return float(
+        np.mean([np.abs(a - as_released(p, size)) for a, p in zip(ours, some, strict=True)])
+    )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_alone(measured)
