@@ -36,7 +36,7 @@ def measured(quick: bool = False) -> list[Row]:
             "bfloat16": _step(recipe, profile, "bf16"),
         }
     case = f"{batch} pairs, {profile.name}"
-    return compare("full step", case, candidates, next(iter(candidates)), repeats=5)
+    return compare("full step", case, candidates, next(iter(candidates)), repeats=2 if quick else 5)
 
 
 def _batch(recipe: Recipe, profile: Profile) -> dict[str, Tensor]:

@@ -26,7 +26,14 @@ def measured(quick: bool = False) -> list[Row]:
         f"panoramas of {width} x {height}": _panoramas(world, places, (height, width))
         for height, width in PANORAMAS_PX
     }
-    rows = compare("city", f"{count} pictures", candidates, next(iter(candidates)), memory=False)
+    rows = compare(
+        "city",
+        f"{count} pictures",
+        candidates,
+        next(iter(candidates)),
+        memory=False,
+        repeats=2 if quick else 5,
+    )
     return [
         dataclasses.replace(row, extra={"a second of CPU": round(count / row.cpu_s, 1)})
         for row in rows

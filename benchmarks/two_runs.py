@@ -28,7 +28,13 @@ def measured(quick: bool = False) -> list[Row]:
     }
     case = f"2 runs of {steps} steps of mini"
     return compare(
-        "two runs", case, candidates, next(iter(candidates)), 5, memory=False, cpu_clock=_children
+        "two runs",
+        case,
+        candidates,
+        next(iter(candidates)),
+        1 if quick else 5,
+        memory=False,
+        cpu_clock=_children,
     )
 
 
