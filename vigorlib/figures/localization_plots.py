@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +29,7 @@ from vigorlib.figures.style import (
 from vigorlib.geometry import query_pixel
 from vigorlib.headings import HeadingSearch
 from vigorlib.located import Match, Result
-from vigorlib.maps import CityMap, overlay
+from vigorlib.maps import CityMap, Overlay, overlay
 
 Image = NDArray[np.uint8]
 Array = NDArray[np.float64]
@@ -36,9 +37,9 @@ Estimate = tuple[float, float, float]
 """Value, and the ends of its interval."""
 
 FRAMES = {"positive": (POSITIVE, "right"), "semi-positive": (SEMI_POSITIVE, "covers")}
-PREDICTED = {"marker": "o", "ms": 11, "mfc": "none", "mec": ORANGE, "mew": 2.6}
-TRUE = {"marker": "+", "ms": 13, "mec": "white", "mew": 2.6}
-HALO = [patheffects.withStroke(linewidth=4.5, foreground=INK)]
+PREDICTED: Mapping[str, Any] = {"marker": "o", "ms": 14, "mfc": "none", "mec": ORANGE, "mew": 2.4}
+TRUE: Mapping[str, Any] = {"marker": "+", "ms": 12, "mec": "white", "mew": 2.4}
+HALO = [patheffects.withStroke(linewidth=4.4, foreground=INK)]
 
 
 @dataclass(frozen=True)
@@ -109,26 +110,29 @@ def answers_compared(rows: Sequence[Compared], methods: Sequence[str], text: str
 
 @styled
 def answer_on_map(result: Result, chart: CityMap, reach_m: float = 60.0, text: str = "") -> Figure:
-    """The matches on their city, and the first from near: predicted place, true place, the error.
+    """The matches on their city; from near the first of them, or the circle that was searched.
 
-    reach_m: how far the near view goes from the first match on the map.
+    reach_m: how far the near view goes from the first match, where no circle was searched.
     """
-    figure, (city, near) = plt.subplots(1, 2, figsize=(9.4, 4.75))
-    on = overlay(result, chart)
-    for axes in (city, near):
-        photo(axes, chart.image)
-        axes.images[0].set_interpolation("antialiased")
-        _draw_answer(axes, result, chart, labelled=axes is near)
+    figure, (city, near) = plt.subplots(1, 2, figsize=(8.8, 4.45))
+    on, scale = overlay(result, chart), chart.px_per_metre
     height, width = chart.image.shape[:2]
-    city.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), title=chart.city or "the area")
-    middle = on.predicted[0] if len(on.ranks) else np.array([height / 2, width / 2])
-    reach = reach_m * chart.px_per_metre
-    near.set(
-        xlim=(middle[1] - reach, middle[1] + reach), ylim=(middle[0] + reach, middle[0] - reach)
-    )
-    near.set_title("the best match from near")
-    _scale_bar(city, chart, 200)
-    _scale_bar(near, chart, 20)
+    if on.circle is not None:
+        row, column, reach = on.circle[0], on.circle[1], 1.06 * on.circle[2]
+    else:
+        row, column = on.predicted[0] if len(on.ranks) else (height / 2, width / 2)
+        reach = reach_m * scale
+    photo(city, _paler(chart.image), chart.city or "the area")
+    photo(near, chart.image, "from near")
+    city.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    near.set(xlim=(column - reach, column + reach), ylim=(row + reach, row - reach))
+    for axes, large in ((city, 0.75), (near, 1.0)):
+        axes.images[0].set_interpolation("antialiased")
+        _draw_answer(axes, on, large)
+    if on.circle is None:
+        _number_boxes(near, on)
+    _scale_bar(city, scale, 200)
+    _scale_bar(near, scale, 100 if reach > 150 * scale else 20)
     note(figure, text)
     return figure
 
@@ -198,8 +202,7 @@ def picture_steps(rows: Sequence[Sequence[Step]], text: str = "") -> Figure:
     """Pictures of one's own, each row one on its way into a panorama with north in the centre."""
     figure = plt.figure(figsize=(9.4, 2.6 * len(rows) + 0.2))
     for line, steps in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
-        shapes = [step.image.shape[1] / step.image.shape[0] for step in steps]
-        panels = line.subplots(1, len(steps), squeeze=False, width_ratios=shapes)[0]
+        panels = line.subplots(1, len(steps), squeeze=False)[0]
         for axes, step in zip(panels, steps, strict=True):
             photo(axes, step.image, step.title)
             if step.heading_deg is not None:
@@ -213,17 +216,20 @@ def heading_curves(
     searches: Mapping[str, HeadingSearch], true_deg: float, text: str = ""
 ) -> Figure:
     """Similarity of the best tile under each heading; the heading found, and the true one."""
-    figure, panels = plt.subplots(1, len(searches), figsize=(9.4, 3.1), squeeze=False, sharey=True)
+    figure, panels = plt.subplots(1, len(searches), figsize=(9.4, 3.0), squeeze=False, sharey=True)
     for k, (axes, (name, search)) in enumerate(zip(panels[0], searches.items(), strict=True)):
-        axes.plot(search.heading_deg, search.similarity, color=CYCLE[k])
-        axes.plot(
-            search.best_deg, search.similarity[search.best], "o", ms=9, color=CYCLE[k],
-            label=f"found: {search.best_deg:.0f}°",
+        round_deg = np.append(search.heading_deg, search.heading_deg[0] + 360)
+        similarity = np.append(search.similarity, search.similarity[0])
+        axes.plot(round_deg, similarity, color=CYCLE[k])
+        axes.plot(search.best_deg, search.similarity[search.best], "o", ms=9, color=CYCLE[k])
+        axes.axvline(true_deg, color=QUERY, ls="--", lw=1.6)
+        axes.annotate(
+            f"true: {true_deg:.0f}°", (true_deg, 0), (4, 4), color=QUERY, fontsize=8.5,
+            xycoords=("data", "axes fraction"), textcoords="offset points",
         )  # fmt: skip
-        axes.axvline(true_deg, color=QUERY, ls="--", lw=1.6, label=f"true: {true_deg:.0f}°")
-        axes.set(title=name, xlabel="heading of the picture's centre (°)", xlim=(0, 360))
+        axes.set(title=f"{name}: {search.best_deg:.0f}° fits best", xlim=(0, 360))
+        axes.set_xlabel("heading of the picture's centre (°)")
         axes.set_xticks(range(0, 361, 90), ["0\nN", "90\nE", "180\nS", "270\nW", "360\nN"])
-        axes.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
     panels[0][0].set_ylabel("similarity of the best tile")
     note(figure, text)
     return figure
@@ -239,7 +245,7 @@ def heading_errors(
         order = np.concatenate([[0.0], np.sort(errors), [180.0]])
         share = np.concatenate([[0.0], np.arange(1, len(errors) + 1) / len(errors), [1.0]])
         within = float((errors <= limit_deg).mean())
-        axes.step(order, share, where="post", color=CYCLE[k], label=f"{name}: {within:.0%} within")
+        axes.step(order, share, where="post", color=CYCLE[k], label=f"{name}: {within:.0%}")
     axes.plot([0, 180], [0, 1], "--", color=INK, lw=1.2, label=f"chance: {limit_deg / 180:.0%}")
     axes.axvline(limit_deg, color=INK, lw=1, ls=":")
     axes.annotate(f"{limit_deg:.0f}°", (limit_deg, 0.97), (4, 0), textcoords="offset points")
@@ -247,7 +253,7 @@ def heading_errors(
     axes.set_ylabel("share of pictures below that")
     axes.set_xticks(range(0, 181, 30))
     axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", title=f"within {limit_deg:.0f}°", alignment="left", fontsize=8.5)
     note(figure, text)
     return figure
 
@@ -286,38 +292,57 @@ def _corner(
     )  # fmt: skip
 
 
-def _mark(axes: Axes, place: Sequence[float] | Array, style: Mapping[str, object]) -> None:
+def _mark(
+    axes: Axes, place: Sequence[float] | Array, style: Mapping[str, Any], large: float = 1.0
+) -> None:
     """A mark at [row, column], with a dark edge that shows on any ground."""
     row, column = place
-    axes.plot(column, row, ls="none", path_effects=HALO, **style)  # type: ignore[arg-type]
+    axes.plot(column, row, ls="none", path_effects=HALO, **{**style, "ms": large * style["ms"]})
 
 
-def _draw_answer(axes: Axes, result: Result, chart: CityMap, labelled: bool) -> None:
+def _draw_answer(axes: Axes, on: Overlay, large: float) -> None:
     """Boxes of the matches, the predicted place of the first, the true place, the circle."""
-    on = overlay(result, chart)
     for rank, (top, left, bottom, right) in zip(on.ranks, on.boxes, strict=True):
-        width = 3.0 if rank == 1 else 1.0
         axes.add_patch(
-            Rectangle((left, top), right - left, bottom - top, fill=False, ec=ORANGE, lw=width,
-                      alpha=1.0 if rank == 1 else 0.85)
+            Rectangle((left, top), right - left, bottom - top, fill=False, ec=ORANGE,
+                      lw=3.2 * large if rank == 1 else 1.3)
         )  # fmt: skip
     if on.circle is not None:
         row, column, radius = on.circle
-        axes.add_patch(Circle((column, row), radius, fill=False, ec="white", lw=1.8, ls="--"))
+        ring = Circle((column, row), radius, fill=False, ec="white", lw=1.8, ls="--")
+        ring.set_path_effects([patheffects.withStroke(linewidth=3.4, foreground=INK)])
+        axes.add_patch(ring)
     first = on.predicted[0] if len(on.ranks) and on.ranks[0] == 1 else None
+    if first is not None and on.truth is not None:
+        axes.plot([first[1], on.truth[1]], [first[0], on.truth[0]], color="white", lw=1.4)
     if first is not None:
-        if labelled and on.truth is not None:
-            axes.plot([first[1], on.truth[1]], [first[0], on.truth[0]], color="white", lw=1.4)
-        _mark(axes, first, PREDICTED)
+        _mark(axes, first, PREDICTED, large)
     if on.truth is not None:
-        _mark(axes, on.truth, TRUE)
+        _mark(axes, on.truth, TRUE, large)
 
 
-def _scale_bar(axes: Axes, chart: CityMap, length_m: float) -> None:
+def _number_boxes(axes: Axes, on: Overlay) -> None:
+    """Ranks in the corners of the matches whose corner is in sight."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    for rank, (row, column, _, _) in zip(on.ranks, on.boxes, strict=True):
+        if left <= column < 0.93 * right + 0.07 * left and top <= row < 0.93 * bottom + 0.07 * top:
+            axes.annotate(
+                str(rank), (column, row), (4, -4), textcoords="offset points", va="top",
+                fontsize=8, color="white",
+                bbox={"boxstyle": "round,pad=0.2", "fc": INK, "ec": "none", "alpha": 0.9},
+            )  # fmt: skip
+
+
+def _paler(image: Image) -> Image:
+    """For lines to be drawn on."""
+    return np.rint(0.72 * image + 0.28 * 255).astype(np.uint8)
+
+
+def _scale_bar(axes: Axes, px_per_metre: float, length_m: float) -> None:
     """In the lower left corner, on any ground."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     x, y = left + 0.04 * (right - left), bottom + 0.05 * (top - bottom)
-    length = length_m * chart.px_per_metre
+    length = length_m * px_per_metre
     axes.plot(
         [x, x + length], [y, y], color="white", lw=2.5, path_effects=HALO, solid_capstyle="butt"
     )
