@@ -92,7 +92,7 @@ def matches(
 def answers_compared(rows: Sequence[Compared], methods: Sequence[str], text: str = "") -> Figure:
     """Queries, their right tile, and the tile that each method put first."""
     figure, panels = plt.subplots(
-        len(rows), 2 + len(methods), figsize=(9.4, 2.15 * len(rows) + 0.2), squeeze=False,
+        len(rows), 2 + len(methods), figsize=(8.4, 1.98 * len(rows) + 0.2), squeeze=False,
         width_ratios=[2] + [1] * (1 + len(methods)),
     )  # fmt: skip
     for line, row in zip(panels, rows, strict=True):
@@ -114,7 +114,7 @@ def answer_on_map(result: Result, chart: CityMap, reach_m: float = 60.0, text: s
 
     reach_m: how far the near view goes from the first match, where no circle was searched.
     """
-    figure, (city, near) = plt.subplots(1, 2, figsize=(8.8, 4.45))
+    figure, (city, near) = plt.subplots(1, 2, figsize=(8.2, 4.15))
     on, scale = overlay(result, chart), chart.px_per_metre
     height, width = chart.image.shape[:2]
     if on.circle is not None:
@@ -123,14 +123,13 @@ def answer_on_map(result: Result, chart: CityMap, reach_m: float = 60.0, text: s
         row, column = on.predicted[0] if len(on.ranks) else (height / 2, width / 2)
         reach = reach_m * scale
     photo(city, _paler(chart.image), chart.city or "the area")
-    photo(near, chart.image, "from near")
+    photo(near, chart.image if on.circle is None else _paler(chart.image), "from near")
     city.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     near.set(xlim=(column - reach, column + reach), ylim=(row + reach, row - reach))
     for axes, large in ((city, 0.75), (near, 1.0)):
         axes.images[0].set_interpolation("antialiased")
         _draw_answer(axes, on, large)
-    if on.circle is None:
-        _number_boxes(near, on)
+    _number_boxes(near, on)
     _scale_bar(city, scale, 200)
     _scale_bar(near, scale, 100 if reach > 150 * scale else 20)
     note(figure, text)
@@ -145,7 +144,7 @@ def pair_in_large(
 
     heat: of the panorama and of the tile, (h, w) in [0, 1].
     """
-    figure, panels = plt.subplots(2, 2, figsize=(9.4, 6.5), width_ratios=[2, 1])
+    figure, panels = plt.subplots(2, 2, figsize=(9.0, 6.2), width_ratios=[2, 1])
     photo(panels[0, 0], panorama, "from the street")
     photo(panels[0, 1], tile, "from above")
     photo(panels[1, 0], explain.overlay(panorama, heat[0]), "what made them similar")
@@ -335,7 +334,7 @@ def _number_boxes(axes: Axes, on: Overlay) -> None:
 
 def _paler(image: Image) -> Image:
     """For lines to be drawn on."""
-    return np.rint(0.72 * image + 0.28 * 255).astype(np.uint8)
+    return np.rint(0.66 * image + 0.34 * 255).astype(np.uint8)
 
 
 def _scale_bar(axes: Axes, px_per_metre: float, length_m: float) -> None:
