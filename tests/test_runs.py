@@ -71,7 +71,8 @@ def test_answers_that_were_not_kept_are_found_again(trained, city_root, tmp_path
 def test_a_finished_run_keeps_no_checkpoint(trained):
     _, run = trained
     names = {file.name for file in run.folder.iterdir()}
-    assert names == {"record.json", "network.safetensors", "evaluation.npz", "lock"}
+    record = {"record.json", "record.previous.json"}
+    assert names == {*record, "network.safetensors", "evaluation.npz", "lock"}
 
 
 def test_the_record_says_where_it_comes_from(trained):

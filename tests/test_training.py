@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vigorlib import model, retrieval, training
+from vigorlib.checkpoints import read_checkpoint, save_checkpoint
 from vigorlib.dataset import Vigor
 from vigorlib.recipes import get_profile, get_recipe
 from vigorlib.runs import describe_both, photographs
@@ -356,6 +357,6 @@ def test_a_skipped_epoch_shortens_the_first_stage():
 def test_time_of_training_is_added_up_over_interruptions(photos, tmp_path):
     first = trainer(photos, folder=tmp_path)
     first.train()
-    values = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    torch.save({**values, "seconds": 1000.0}, tmp_path / "checkpoint.pt")
+    values = read_checkpoint(tmp_path / "checkpoint.pt")
+    save_checkpoint(tmp_path, {**values, "seconds": 1000.0}, values["signature"])
     assert 1000 < trainer(photos, folder=tmp_path).train().seconds < 1060

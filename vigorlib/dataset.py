@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from vigorlib import geometry
 from vigorlib.home import home
+from vigorlib.locks import held
 
 Protocol = Literal["same-area", "cross-area"]
 Subset = Literal["train", "test"]
@@ -198,7 +198,7 @@ def data_folder(profile: str, data_root: str | Path = "") -> Path:
 
     folder = embedded_city(profile)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):  # several processes may ask at once
+    with held(folder.parent / f".{folder.name}.lock"):  # several processes may ask at once
         return city.make(folder, size=folder.name)
 
 

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from vigorlib.dataset import Places
+from vigorlib.files import StorageError, new_array, remove_leftovers, write_atomically
 from vigorlib.geometry import TILE_PX, mercator_px
 
 if TYPE_CHECKING:
@@ -128,20 +129,22 @@ class Pixels:
         """Write the memory-mapped array if it is not there (atomically; safe among processes)."""
         if self.file is None or self.file.exists():
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(f".{os.getpid()}.partial")
-        shape = (len(self), self.height, self.width, 3)
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        try:
+
+        def write(partial: Path) -> None:
+            array = new_array(partial, (len(self), self.height, self.width, 3), np.uint8)
             with ThreadPoolExecutor() as pool:
                 read = pool.map(lambda path: read_image(path, self.height, self.width), self.paths)
                 bar = tqdm(read, total=len(self), desc="decoding", disable=not progress)
                 for i, pixels in enumerate(bar):
                     array[i] = pixels
-            array.flush()
-            partial.replace(self.file)
-        finally:
-            partial.unlink(missing_ok=True)
+            array.flush()  # type: ignore[attr-defined]
+
+        remove_leftovers(self.file.parent)
+        try:
+            write_atomically(self.file, write)
+        except StorageError as error:
+            hint = "VIGOR_BOOK_CACHE names another folder for decoded images"
+            raise StorageError(error.errno, f"{error}; {hint}") from None
 
     def _key(self) -> str:
         """Names, sizes and dates of the sources and the wanted size: a changed source is noticed."""

@@ -28,7 +28,7 @@ from data_prep.city.styles import STYLES
 from data_prep.city.vigor_format import panorama_name, tile_name, write_labels
 from data_prep.city.world import World, build_world
 from vigorlib import geometry
-from vigorlib.files import write_atomically, write_json
+from vigorlib.files import remove_leftovers, write_atomically, write_json
 
 JPEG_QUALITY = 92
 
@@ -88,6 +88,8 @@ def make(
     _claim(root, wanted)
     if manifest.exists():
         return root
+    for folder in (root, *root.glob("*/*/")):
+        remove_leftovers(folder)  # of a call that was killed
     cities = list(STYLES)
     workers = min(workers or os.cpu_count() or 1, len(cities))
     with _progress(root, size, enabled=progress):
