@@ -259,23 +259,40 @@ def _begin(sending: Any, start: Callable[[Path, Path], Any], home: Path, data: P
     start(home, data)
 
 
+def undisturbed(
+    name: str, data: Path, folder: Path, rehearse: bool = True
+) -> tuple[dict[str, str], float]:
+    """What a job leaves when it is left alone, and its seconds.
+
+    rehearse: run it twice and time the second, which knows the disk as the disturbed ones do.
+    """
+    job, seconds = JOBS[name], 0.0
+    _finish(Running(Job(_nothing, job.left), folder, data))  # the server has imported everything
+    for _ in range(1 + rehearse):
+        shutil.rmtree(folder, ignore_errors=True)
+        began = time.perf_counter()
+        _finish(Running(job, folder, data))
+        seconds = round(time.perf_counter() - began, 2)
+    left = job.left(folder)
+    if not left:
+        raise RuntimeError(f"{name} left nothing: there is nothing to compare")
+    return left, seconds
+
+
 def torment(
-    name: str, kills: int, data: Path, folder: Path, rng: np.random.Generator, rehearse: bool = True
+    name: str,
+    kills: int,
+    data: Path,
+    folder: Path,
+    rng: np.random.Generator,
+    expected: dict[str, str],
+    seconds: float,
 ) -> Outcome:
     """Kill a job so many times; every time it is left to finish, compare.
 
-    rehearse: run it undisturbed twice and time the second, which knows the disk as the others do.
+    expected, seconds: of the :func:`undisturbed` one.
     """
-    job, outcome = JOBS[name], Outcome()
-    _finish(Running(Job(_nothing, job.left), folder, data))  # the server has imported everything
-    for _ in range(1 + rehearse):
-        shutil.rmtree(folder / "undisturbed", ignore_errors=True)
-        began = time.perf_counter()
-        _finish(Running(job, folder / "undisturbed", data))
-        outcome.seconds = round(time.perf_counter() - began, 2)
-    expected = job.left(folder / "undisturbed")
-    if not expected:
-        raise RuntimeError(f"{name} left nothing: there is nothing to compare")
+    job, outcome = JOBS[name], Outcome(seconds)
     while len(outcome.kills) < kills:
         home = folder / f"disturbed-{outcome.finished}"
         for _ in range(min(IN_A_ROW, kills - len(outcome.kills))):
@@ -316,7 +333,9 @@ def main(
         data = city.make(Path(folder) / "data", size="smoke", progress=False)
         for number, name in enumerate(names):
             share = kills // len(names) + (number < kills % len(names))
-            outcomes[name] = torment(name, share, data, Path(folder) / f"job{number}", rng)
+            place = Path(folder) / f"job{number}"
+            alone = undisturbed(name, data, place / "undisturbed")
+            outcomes[name] = torment(name, share, data, place, rng, *alone)
             console.print(f"{name}: {outcomes[name]}")
     table = Table("job", "undisturbed", "kills", "finished", "identical", title=f"seed {seed}")
     for name, o in outcomes.items():

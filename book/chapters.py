@@ -221,7 +221,7 @@ def is_fresh(file: Path, parameters: dict[str, Any]) -> bool:
         return False
     try:
         notebook = nbformat.read(file, as_version=4)
-    except (ValueError, AttributeError):  # damaged, or no notebook: run it again
+    except Exception:  # damaged, in any of nbformat's ways: run it again
         return False
     stamp = notebook.metadata.get("reproduced", {})
     return (
@@ -262,7 +262,7 @@ def run(
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // jobs, 1)))
 
     def work(name: str) -> tuple[str, bool]:
-        return run_apart(_run_one, name, parameters, store, force)
+        return _run_one(name, parameters, store, force)
 
     finished = side_by_side(chosen, work, jobs)
     for number, (name, outcome, error) in enumerate(finished, start=1):
@@ -282,24 +282,18 @@ def _run_one(name: str, parameters: dict[str, Any], store: bool, force: bool) ->
     target = ROOT / "build" / parameters["profile"] / "book" / f"{name}.ipynb"
     with held(target.with_name(f".{name}.lock")):
         remove_leftovers(target.parent)
-        return _run_locked(name, target, parameters, store, force)
-
-
-def _run_locked(
-    name: str, target: Path, parameters: dict[str, Any], store: bool, force: bool
-) -> tuple[str, bool]:
-    said = "unchanged"
-    if force or not is_fresh(target, parameters) or not same_text(name, target):
-        started = time.perf_counter()
-        try:
-            execute(name, target, parameters)
-        except Exception as error:
-            last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            return f"failed ({last}); see {target.relative_to(ROOT)}", False
-        said = f"{time.perf_counter() - started:.0f} s"
-    if store:
-        stored = BOOK / f"{name}.ipynb"
-        write_atomically(stored, lambda path: shutil.copyfile(target, path))
+        said = "unchanged"
+        if force or not is_fresh(target, parameters) or not same_text(name, target):
+            started = time.perf_counter()
+            try:
+                run_apart(execute, name, target, parameters)
+            except Exception as error:
+                last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                return f"failed ({last}); see {target.relative_to(ROOT)}", False
+            said = f"{time.perf_counter() - started:.0f} s"
+        if store:
+            stored = BOOK / f"{name}.ipynb"
+            write_atomically(stored, lambda path: shutil.copyfile(target, path))
     return said, True
 
 

@@ -304,6 +304,7 @@ class Trainer:
         self.hard: Indices | None = None
         self.state = Progress()
         self._unseen: list[tuple[Tensor, Indices]] = []  # losses not yet looked at, their queries
+        self._last: Indices = np.empty(0, np.int64)  # the queries of the last step
         self._began = time.perf_counter()
         self._modules: dict[str, nn.Module] = {}
 
@@ -395,6 +396,7 @@ class Trainer:
         if self.pool is not None:
             self.pool.update(queries, ground, self.data.references[queries, 0], positive)
         self._unseen.append((loss.detach(), queries))
+        self._last = queries
         sums = self.state.sums
         for name, value in {"loss": loss, **parts}.items():
             sums[name] = sums.get(name, torch.zeros_like(loss)) + value.detach()
@@ -482,10 +484,10 @@ class Trainer:
         step = self.state.step - len(losses) + first + 1
         raise self._diverged(f"the loss is {losses[first]}", step, unseen[first][1])
 
-    def _require_finite_weights(self, queries: Indices) -> None:
+    def _require_finite_weights(self) -> None:
         """A finite loss may have infinite gradients: what is kept must be good all the same."""
         if not all(p.isfinite().all() for p in self.network.parameters()):
-            raise self._diverged("weights are no finite numbers", self.state.step, queries)
+            raise self._diverged("weights are no finite numbers", self.state.step, self._last)
 
     def _diverged(self, what: str, step: int, queries: Indices) -> TrainingDiverged:
         stage = [s for s in self.stages if step > self._first_step(s)][-1]
@@ -518,10 +520,8 @@ class Trainer:
     # -- checkpoints --
 
     def _save(self) -> None:
-        last = self._unseen[-1][1] if self._unseen else None
         self._require_finite()
-        if last is not None:
-            self._require_finite_weights(last)
+        self._require_finite_weights()
         if self.folder is None or not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler

@@ -152,8 +152,8 @@ def _make_city(root: Path, city: str, size: Size, seed: int) -> dict[str, Any]:
         *_panoramas(root, place, world, queries, size, seed),
     )
     for path, render in images:
-        if not path.exists():
-            write_atomically(path, lambda partial, r=render: partial.write_bytes(r()))  # type: ignore[misc]
+        if not path.exists() or not path.stat().st_size:  # empty: what a power cut may leave
+            write_atomically(path, lambda partial, r=render: partial.write_bytes(r()), push=False)  # type: ignore[misc]
         digest.update(path.read_bytes())
     for file in sorted(root.glob(f"splits*/{city}/*.txt")):
         digest.update(file.read_bytes())
