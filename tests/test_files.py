@@ -114,7 +114,9 @@ def test_the_room_of_an_array_is_taken_at_once(tmp_path):
 
 def test_room_is_asked_for_before_the_work(tmp_path, monkeypatch):
     files.require_room(tmp_path / "not" / "yet", 1000, "a checkpoint")
-    with pytest.raises(StorageError, match=r"MB free: expected 1,000,000,000,000,000 MB for a che"):
+    with pytest.raises(
+        StorageError, match=r"MB free: expected 1,000,000,000,000,000.0 MB for a che"
+    ):
         files.require_room(tmp_path, 1e21, "a checkpoint")
 
 

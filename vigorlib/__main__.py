@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vigorlib.files import StorageError
 from vigorlib.recipes import MAIN_ROWS, PROFILES, RECIPES, Profile, get_profile, get_recipe
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def _one_message() -> Iterator[None]:
     """What a person can mend is one line, not a traceback; exit status 2."""
     try:
         yield
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError, StorageError) as error:
         if type(error) is RuntimeError:  # not one of ours: where it comes from matters
             raise
         typer.echo(str(error), err=True)
@@ -90,7 +91,8 @@ def train(
             f"--jobs {jobs} under a launcher: expected 1, its processes train each run together"
         )
     if jobs > 1:
-        train_all(wanted, data_root, jobs)
+        with _one_message():
+            train_all(wanted, data_root, jobs)
         return
     from vigorlib import processes
     from vigorlib.runs import load_or_train
@@ -151,7 +153,8 @@ def grid(
             "steps just taken on this machine"
         )
     if not only_plan:
-        train_all(missing, data_root, jobs)
+        with _one_message():
+            train_all(missing, data_root, jobs)
 
 
 @app.command()

@@ -110,7 +110,7 @@ def require_room(folder: Path, wanted: float, what: str) -> None:
     if free < wanted:
         raise StorageError(
             errno.ENOSPC,
-            f"the disk of {folder} has {free / 1e6:,.0f} MB free: expected {wanted / 1e6:,.0f} MB "
+            f"the disk of {folder} has {free / 1e6:,.1f} MB free: expected {wanted / 1e6:,.1f} MB "
             f"for {what}. Make room and start again",
         )
 
@@ -125,6 +125,8 @@ def storage_error(path: Path, error: Exception) -> StorageError | None:
         number = errno.ENOSPC  # writers of their own kind: torch, safetensors
     if number not in NOBODYS_FAULT:
         return None
+    if found := PARTIAL.search(path.name):  # people know the file by its own name
+        path = path.with_name(path.name[: found.start()].removeprefix("."))
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         mend = f"expected room for it ({free / 1e6:,.1f} MB are free). Make room and start again"
     else:

@@ -14,6 +14,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -167,7 +168,6 @@ def load_or_train(
     found = processes.from_main(lambda: _find(name, profile, data_root, use_recorded))
     if found is None:
         root = processes.main_first(lambda: data_folder(profile.name, data_root))
-        folder.mkdir(parents=True, exist_ok=True)
         with processes.locked(folder / "lock"):
             processes.from_main(lambda: remove_leftovers(folder))
             found = processes.from_main(local)  # somebody else's, while this one waited
@@ -290,16 +290,22 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record = read_sealed(path)
+        return _whole_record(path)
     except DamagedFile as error:
         before = path.with_name(RECORD_BEFORE)
-        if path.name != RECORD or not before.exists():
-            raise DamagedFile(
-                f"{error}. Fetch it again (`git checkout` for one that came with the project), or "
-                "remove it to train again"
-            ) from None
-        log.warning("%s; going on with the one before, %s", error, before.name)
-        record = read_sealed(before)
+        if path.name == RECORD and before.exists():
+            with suppress(DamagedFile):
+                record = _whole_record(before)
+                log.warning("%s; going on with the one before, %s", error, before.name)
+                return record
+        raise DamagedFile(
+            f"{error}. Fetch it again (`git checkout` for one that came with the project), or "
+            "remove it to train again"
+        ) from None
+
+
+def _whole_record(path: Path) -> dict[str, Any]:
+    record = read_sealed(path)
     if record.get("format") != FORMAT:
         raise ValueError(
             f"{path} has record format {record.get('format')!r}: expected {FORMAT}. It was written "
