@@ -100,7 +100,7 @@ def edit(path: Path, row: int, column: int, value: str) -> None:
         (0, 5, "", r"row 1 of .* has 12 fields: expected 13"),
         (2, 3, "north", r"row 3 of .* the offset 'north': expected a number"),
         (1, 2, "500.0", r"row 2 of .* expected the positive within 320 px"),
-        (1, 2, "nan", r"row 2 of .* expected the positive within 320 px"),
+        (1, 2, "nan", r"row 2 of .* the offset 'nan': expected a number"),
         (0, 0, "nameless.jpg", "panorama name 'nameless.jpg' does not parse"),
     ],
 )

@@ -110,7 +110,7 @@ def read_indexes(folder: Path) -> dict[Path, Index]:
                 index = Index(**values)
                 if index.identity == file.stem and pack.stat().st_size == index.ends[-1]:
                     found[pack] = index
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError):
             continue  # damaged or half copied: as if it were not there
     return found
 

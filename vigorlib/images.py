@@ -19,12 +19,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm.auto import tqdm
 
 from vigorlib.dataset import Places
 from vigorlib.files import StorageError, new_array, remove_leftovers, write_atomically
 from vigorlib.geometry import TILE_PX, mercator_px
+from vigorlib.pictures import FORMATS, upright_rgb
 
 if TYPE_CHECKING:
     from vigorlib.image_cache import CachedImages
@@ -39,17 +40,23 @@ class ImageError(ValueError):
 
 
 def read_image(path: str | Path, height: int = 0, width: int = 0) -> NDArray[np.uint8]:
-    """Decode an image to RGB (H, W, 3) uint8, area-averaged to height x width if those are given."""
+    """Decode an image to RGB (H, W, 3) uint8, area-averaged to height x width if those are given.
+
+    Its content says what it is, not its name. 16 bits keep their brightness, transparency shows the
+    mean colour, EXIF turns it upright. Raises :class:`ImageError` for anything but a whole picture.
+    """
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        with Image.open(path, formats=FORMATS) as image:
+            pixels = np.asarray(upright_rgb(image))
     except FileNotFoundError:
         raise ImageError(
             f"image {path} does not exist though the label files name it: the copy is incomplete"
         ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can raise anything: struct.error, KeyError, ...
         raise ImageError(
-            f"image {path} cannot be decoded ({error}): expected a whole JPEG or PNG; "
+            f"image {path} cannot be decoded ({error}): expected a whole JPEG, PNG, WebP or TIFF; "
             "fetch this file again"
         ) from None
     return resize(pixels, height, width) if height and width else pixels
