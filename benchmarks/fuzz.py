@@ -143,7 +143,9 @@ def seeds_of_pictures(folder: Path) -> None:
     noise = Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
     exif = Image.Exif()
     exif[274] = 6
-    exif.get_ifd(0x8825).update({1: "N", 2: (41.0, 30.0, 1.0), 3: "W", 4: (87.0, 1.0, 2.0), 17: 9.0})
+    exif.get_ifd(0x8825).update(
+        {1: "N", 2: (41.0, 30.0, 1.0), 3: "W", 4: (87.0, 1.0, 2.0), 17: 9.0}
+    )
     xmp = b'<x:xmpmeta><a GPano:ProjectionType="equirectangular" GPano:PoseHeadingDegrees="90"/>'
     grey16 = Image.fromarray(rng.integers(0, 65536, (20, 24)).astype(np.uint16))
     for name, image, kind, options in (

@@ -320,7 +320,13 @@ def fingerprint(root: Path) -> str:
     """Sixteen characters that identify a data set: its manifest's, else that of its label files."""
     manifest = root / "manifest.json"
     if manifest.exists():
-        return str(json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"])[:16]
+        try:
+            return str(json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"])[:16]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(
+                f"{manifest} is damaged ({error!r}): expected what the city's maker wrote. Remove "
+                "it, and the city is completed again"
+            ) from None
     digest = hashlib.sha256()
     for file in sorted(root.glob("splits*/*/*.txt")):
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())

@@ -227,12 +227,20 @@ def _claim(root: Path, wanted: dict[str, Any]) -> None:
         raise NotOurs(
             f"{root} is not empty and holds no embedded city: name another folder, or empty it"
         )
-    if marker.exists() and json.loads(marker.read_text()) == wanted:
+    if _read_marker(marker) == wanted:
         return
     for entry in root.iterdir() if root.exists() else ():
         if entry != marker:  # the marker goes last: an interrupted cleaning is still ours
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     write_json(marker, wanted)
+
+
+def _read_marker(marker: Path) -> Any:
+    """What a city was made with; None where there is none, or a damaged one."""
+    try:
+        return json.loads(marker.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
 
 
 @contextmanager
