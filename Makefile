@@ -8,10 +8,10 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env city train grid book report refresh lab test check clean
+.PHONY: help env city train grid book report refresh lab verify-results test check clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 	@echo "Variables: PROFILE=$(PROFILE) (smoke, mini, full), DATA_ROOT (your VIGOR folder), JOBS=$(JOBS), PYTHON=$(PYTHON)"
 
 $(BIN)/.made: pyproject.toml
@@ -45,6 +45,9 @@ refresh: train ## run the chapters in mini and store their outputs in book/
 
 lab: env ## JupyterLab, opened on the book
 	$(BIN)/jupyter lab book/
+
+verify-results: env ## train a recorded result again (PROFILE) and compare within its interval
+	$(BIN)/python -m vigorlib verify --profile $(PROFILE) --data-root "$(DATA_ROOT)"
 
 test: env ## all tests
 	$(BIN)/python -m pytest

@@ -115,7 +115,7 @@ def records() -> Callable[[bytes], None]:
         for name in ("record.json", "index.json", "lock.holder"):
             (folder / name).write_bytes(data)
         try:
-            record = runs._read_record(folder / "record.json")
+            record = runs.read_record(folder / "record.json")
             assert record is not None and record["format"] == 1
         except ValueError:
             pass

@@ -83,7 +83,7 @@ def write_records(home: Path, data: Path) -> None:
         folder = home / f"run-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)  # as whoever trains into it does
-        record = runs._read_record(folder / runs.RECORD)
+        record = runs.read_record(folder / runs.RECORD)
         answers = {"rank": np.arange(500) * number}
         if record is None:
             record = _example_record(number)

@@ -179,7 +179,7 @@ def test_any_json_is_a_record_or_refused_with_a_reason(tmp_path, value):
     for text in (json.dumps(value), json.dumps({"format": 1, "metrics": value}), str(value)):
         file.write_text(text, encoding="utf-8", errors="replace")
         with pytest.raises(ValueError, match="record.json"):
-            runs._read_record(file)
+            runs.read_record(file)
         image_cache.read_indexes(tmp_path)
 
 

@@ -171,7 +171,7 @@ def test_a_damaged_record_is_refused_with_the_reason_and_hides_no_other(
     for name in ("record.json", "record.previous.json"):
         (other / name).write_text(text)
     with pytest.raises(DamagedFile, match="record.json (is damaged|lacks|holds)"):
-        runs._read_record(other / "record.json")
+        runs.read_record(other / "record.json")
     assert [r["name"] for r in runs.local_runs("smoke")] == [run.record["name"]]
     assert "left out" in caplog.text
 

@@ -244,6 +244,41 @@ def evaluate(
 
 
 @app.command()
+def verify(
+    recipe: Annotated[list[str], typer.Option(help="recorded recipe; repeatable")] = ["vigor"],  # noqa: B006
+    profile: ProfileOption = "mini",
+    protocol: str = "same-area",
+    seed: int = 0,
+    data_root: DataOption = "",
+    record: Annotated[bool, typer.Option("--record", help="make it what is expected")] = False,
+) -> None:
+    """Train recorded runs again, from nothing, and compare within their intervals; 1 if one fails."""
+    from vigorlib import verify as verifying
+
+    broken = 0
+    for name in recipe:
+        with _one_message():
+            if record:
+                run = verifying.record_expected(name, profile, protocol, seed, data_root)  # type: ignore[arg-type]
+                console.print(f"{run.record['name']}: recorded")
+                continue
+            run, checks = verifying.verify(name, profile, protocol, seed, data_root)  # type: ignore[arg-type]
+        table = Table("measurement", "recorded", "95 % interval", "fresh", "")
+        table.title = f"{run.title}, {protocol}, seed {seed}, profile {profile}"
+        for check in checks:
+            interval = "-" if check.interval is None else "{:.4f} to {:.4f}".format(*check.interval)
+            said = "the same" if check.same else "holds" if check.holds else "DOES NOT HOLD"
+            said = said if check.interval or check.same else "differs"
+            row = (f"{check.recorded:.4f}", interval, f"{check.fresh:.4f}", said)
+            table.add_row(check.metric, *row)
+        console.print(table)
+        broken += not all(check.holds for check in checks)
+    if broken:
+        console.print(f"{broken} of {len(recipe)} recorded results do not hold here")
+        raise typer.Exit(1)
+
+
+@app.command()
 def localize(
     picture: Annotated[str, typer.Argument(help="a panorama or a phone's picture")],
     heading: Annotated[

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -177,6 +178,24 @@ def load_or_train(
     return Run(recipe, profile, protocol, seed, *found)
 
 
+def train_afresh(
+    folder: Path,
+    recipe: Recipe,
+    profile: Profile,
+    seed: int = 0,
+    protocol: Protocol = "same-area",
+    data_root: str | Path = "",
+    progress: bool = True,
+) -> Run:
+    """A run trained into a folder of its own, whatever ``runs/`` and ``results/`` hold."""
+    processes.join()
+    root = processes.main_first(lambda: data_folder(profile.name, data_root))
+    with processes.locked(folder / "lock"):
+        assigned = _Assignment(recipe, profile, protocol, seed, root, folder, progress)
+        record = _train(assigned, None)
+    return Run(recipe, profile, protocol, seed, record, FRESH, folder)
+
+
 def find(
     recipe: Recipe | str,
     profile: Profile | str = "mini",
@@ -214,7 +233,7 @@ def _all_of(files: Iterable[Path]) -> list[dict[str, Any]]:
     records = []
     for file in sorted(files):
         try:
-            records.append(_read_record(file))
+            records.append(read_record(file))
         except ValueError as error:
             log.warning("left out: %s", error)
     return [record for record in records if record is not None]
@@ -264,7 +283,7 @@ def _find(
 
 
 def _local(folder: Path, profile: Profile, data_root: str | Path) -> Found | None:
-    record = _read_record(folder / RECORD)
+    record = read_record(folder / RECORD)
     if record is None:
         return None
     root = Path(data_root) if data_root else embedded_city(profile.name)
@@ -275,14 +294,14 @@ def _local(folder: Path, profile: Profile, data_root: str | Path) -> Found | Non
 
 def _recorded(name: str, profile: Profile) -> Found | None:
     file = home() / "results" / profile.name / f"{name}.json"
-    record = _read_record(file)
+    record = read_record(file)
     if record is None:
         return None
     folder = file.with_suffix("")
     return record, RECORDED, folder if folder.is_dir() else None
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
     """A record; the one before it, saying so, where it is damaged. None where there is none.
 
     Raises DamagedFile when neither can be read, ValueError for one of another version.
@@ -612,7 +631,7 @@ def watched_recall(
 
 def provenance_of_now(profile: Profile) -> dict[str, Any]:
     """What a result depends on beside its settings: versions, commit, hardware, date."""
-    packages: Sequence[str] = ("torch", "torchvision", "timm", "numpy", "accelerate")
+    packages = ("torch", "torchvision", "timm", "numpy", "accelerate", "pillow", "numba")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
@@ -622,6 +641,19 @@ def provenance_of_now(profile: Profile) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": processes.count(),
         "precision": mixed_precision(profile.precision),
+        "system": f"{platform.system()} {platform.machine()}",
+        "determinism": _determinism(),
+    }
+
+
+def _determinism() -> dict[str, Any]:
+    """The switches that decide whether two runs of one machine agree to the last bit."""
+    return {
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", ""),
     }
 
 
