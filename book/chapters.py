@@ -109,6 +109,7 @@ def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode
         "sources": source_hash(notebook, parameters),
         "records": records_hash(parameters["profile"]) if "profile" in values else "",
         "real_labels": uses_real_labels(notebook),
+        "pictures": pictures_hash(notebook),
     }
     write_atomically(target, lambda path: nbformat.write(notebook, path))
     partial.unlink()
@@ -197,6 +198,17 @@ def source_hash(notebook: NotebookNode, parameters: dict[str, Any]) -> str:
         for file in sorted((ROOT / package).rglob("*.py")):
             if file.name != "__main__.py":  # command lines change no chapter
                 digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def pictures_hash(notebook: NotebookNode) -> str:
+    """Of all pictures in the outputs: one that no run made is noticed."""
+    digest = hashlib.sha256()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind, value in sorted(output.get("data", {}).items()):
+                if kind.startswith("image/"):
+                    digest.update(f"{cell.get('id')} {kind} {value}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -352,6 +364,8 @@ def problems_of(name: str) -> list[str]:
         or bool(parameters.get("data_root")),
         "its stamp is stale: `make refresh`": stamp.get("sources")
         != source_hash(notebook, parameters),
+        "a picture that its run did not make": "pictures" in stamp
+        and stamp["pictures"] != pictures_hash(notebook),
         "a stored error": any(o.output_type == "error" for c in code for o in c.outputs),
         "cells not run in order": counts != list(range(1, len(code) + 1)),
         "an absolute path": any(place in text for place in MACHINE_PATHS),

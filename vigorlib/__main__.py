@@ -267,7 +267,7 @@ def verify(
         table.title = f"{run.title}, {protocol}, seed {seed}, profile {profile}"
         for check in checks:
             interval = "-" if check.interval is None else "{:.4f} to {:.4f}".format(*check.interval)
-            said = "the same" if check.same else "holds" if check.holds else "DOES NOT HOLD"
+            said = "the same" if check.same else "holds" if check.holds else "FAILS"
             said = said if check.interval or check.same else "differs"
             row = (f"{check.recorded:.4f}", interval, f"{check.fresh:.4f}", said)
             table.add_row(check.metric, *row)
