@@ -11,10 +11,10 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env city train grid book report refresh app lab test bench check clean
+.PHONY: help env city train grid book report refresh app lab verify-results test bench check clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 	@echo "Variables: PROFILE=$(PROFILE) (smoke, mini, full), DATA_ROOT (your VIGOR folder), JOBS=$(JOBS), PYTHON=$(PYTHON)"
 
 $(BIN)/.made: pyproject.toml
@@ -51,6 +51,9 @@ app: city ## the localization system as a page, on this machine only (PORT, TILE
 
 lab: env ## JupyterLab, opened on the book
 	$(BIN)/jupyter lab book/
+
+verify-results: env ## train a recorded result again (PROFILE) and compare within its interval
+	$(BIN)/python -m vigorlib verify --profile $(PROFILE) --data-root "$(DATA_ROOT)"
 
 test: env ## all tests, one process a core
 	$(BIN)/python -m pytest -n auto --dist loadfile

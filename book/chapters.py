@@ -12,7 +12,6 @@ import base64
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -20,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +28,10 @@ import yaml
 from nbformat import NotebookNode
 from PIL import Image
 from rich.console import Console
+
+from vigorlib.apart import run_apart, side_by_side
+from vigorlib.files import remove_leftovers, write_atomically
+from vigorlib.locks import held
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
@@ -86,6 +88,7 @@ def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".running.ipynb")
+    partial.unlink(missing_ok=True)  # of a call that was killed
     _use_own_ipython_profile()
     try:
         papermill.execute_notebook(
@@ -94,7 +97,8 @@ def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode
         )  # fmt: skip
         _require_whole(name, partial)  # papermill calls some cells that timed out completed
     except Exception as error:
-        partial.replace(target)  # the copy shows the error
+        if partial.exists():  # else it failed before a cell ran
+            partial.replace(target)  # the copy shows the error
         if isinstance(error, CellTimeoutError):
             raise ChapterError(f"{name}: a cell did not finish in {CELL_SECONDS} s") from error
         raise
@@ -105,9 +109,10 @@ def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode
         "sources": source_hash(notebook, parameters),
         "records": records_hash(parameters["profile"]) if "profile" in values else "",
         "real_labels": uses_real_labels(notebook),
+        "pictures": pictures_hash(notebook),
     }
-    nbformat.write(notebook, partial)
-    partial.replace(target)
+    write_atomically(target, lambda path: nbformat.write(notebook, path))
+    partial.unlink()
     return notebook
 
 
@@ -115,8 +120,8 @@ def _use_own_ipython_profile() -> None:
     """Kernels of chapters read no start-up files of yours and do not warn of their local sockets."""
     folder = ROOT / "build" / "ipython"
     config = folder / "profile_default" / "ipython_kernel_config.py"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text("c = get_config()\nc.IPKernelApp.log_level = 50\n", encoding="utf-8")
+    text = "c = get_config()\nc.IPKernelApp.log_level = 50\n"
+    write_atomically(config, lambda path: path.write_text(text, encoding="utf-8"))
     os.environ["IPYTHONDIR"] = str(folder)
 
 
@@ -196,6 +201,17 @@ def source_hash(notebook: NotebookNode, parameters: dict[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
+def pictures_hash(notebook: NotebookNode) -> str:
+    """Of all pictures in the outputs: one that no run made is noticed."""
+    digest = hashlib.sha256()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind, value in sorted(output.get("data", {}).items()):
+                if kind.startswith("image/"):
+                    digest.update(f"{cell.get('id')} {kind} {value}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def records_hash(profile: str) -> str:
     """Of all runs and records of a profile: a chapter that shows them is old when they change."""
     digest = hashlib.sha256()
@@ -215,7 +231,10 @@ def is_fresh(file: Path, parameters: dict[str, Any]) -> bool:
     """Whether an executed chapter is what running it again would give."""
     if not file.exists():
         return False
-    notebook = nbformat.read(file, as_version=4)
+    try:
+        notebook = nbformat.read(file, as_version=4)
+    except Exception:  # damaged, in any of nbformat's ways: run it again
+        return False
     stamp = notebook.metadata.get("reproduced", {})
     return (
         stamp.get("sources") == source_hash(notebook, parameters)
@@ -243,39 +262,50 @@ def run(
     force: Annotated[bool, typer.Option(help="run what is unchanged, too")] = False,
     jobs: Annotated[int, typer.Option(help="chapters side by side")] = 1,
 ) -> None:
-    """Execute chapters into build/PROFILE/book/; go on after a failure, exit 1 at the end."""
+    """Execute chapters into build/PROFILE/book/; go on after a failure, exit 1 at the end.
+
+    The next call repeats those that failed, were interrupted or are old.
+    """
     if store and (profile != "mini" or data_root):
         raise typer.BadParameter("only profile mini on the embedded city may be stored in book/")
     parameters = {"profile": profile, "data_root": data_root, "seed": seed}
     failed, chosen = [], names or chapter_names()
     console.print(f"{len(chosen)} chapters in {profile}, {jobs} at a time ...")
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // jobs, 1)))
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        work = {pool.submit(_run_one, name, parameters, store, force): name for name in chosen}
-        for number, future in enumerate(as_completed(work), start=1):
-            name = work[future]
-            what, whole = future.result()
-            console.print(f"[{number}/{len(chosen)}] {name}: {what}")
-            failed += [] if whole else [name]
+
+    def work(name: str) -> tuple[str, bool]:
+        return _run_one(name, parameters, store, force)
+
+    finished = side_by_side(chosen, work, jobs)
+    for number, (name, outcome, error) in enumerate(finished, start=1):
+        what, whole = outcome or (f"failed ({error})", False)
+        console.print(f"[{number}/{len(chosen)}] {name}: {what}", markup=False)
+        failed += [] if whole else [name]
     if failed:
         console.print(f"{len(failed)} of {len(chosen)} chapters failed: {', '.join(failed)}")
         raise typer.Exit(1)
 
 
 def _run_one(name: str, parameters: dict[str, Any], store: bool, force: bool) -> tuple[str, bool]:
-    """Run and store a chapter, unless it is fresh. Returns what happened in words, and whether well."""
+    """Run and store a chapter, unless it is fresh. Returns what happened in words, and whether well.
+
+    Who asks for a chapter that another process runs waits for it, and finds it done.
+    """
     target = ROOT / "build" / parameters["profile"] / "book" / f"{name}.ipynb"
-    said = "unchanged"
-    if force or not is_fresh(target, parameters) or not same_text(name, target):
-        started = time.perf_counter()
-        try:
-            execute(name, target, parameters)
-        except Exception as error:
-            first = str(error).strip().splitlines()[-1]
-            return f"failed ({first}); see {target.relative_to(ROOT)}", False
-        said = f"{time.perf_counter() - started:.0f} s"
-    if store:
-        shutil.copyfile(target, BOOK / f"{name}.ipynb")
+    with held(target.with_name(f".{name}.lock")):
+        remove_leftovers(target.parent)
+        said = "unchanged"
+        if force or not is_fresh(target, parameters) or not same_text(name, target):
+            started = time.perf_counter()
+            try:
+                run_apart(execute, name, target, parameters)
+            except Exception as error:
+                last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                return f"failed ({last}); see {target.relative_to(ROOT)}", False
+            said = f"{time.perf_counter() - started:.0f} s"
+        if store:
+            stored = BOOK / f"{name}.ipynb"
+            write_atomically(stored, lambda path: shutil.copyfile(target, path))
     return said, True
 
 
@@ -284,8 +314,11 @@ def report(profile: str = "mini") -> None:
     """Build the report of build/PROFILE/book/ and print its address."""
     folder = ROOT / "build" / profile
     for name in chapter_names():
-        if not (folder / "book" / f"{name}.ipynb").exists():
+        copy = folder / "book" / f"{name}.ipynb"
+        if not copy.exists():
             raise ChapterError(f"{name} was not run in {profile}: `chapters.py run` comes first")
+        if "reproduced" not in nbformat.read(copy, as_version=4).metadata:
+            raise ChapterError(f"{name} failed in {profile}, see {copy}: `chapters.py run` again")
     for file in BOOK.iterdir():
         if file.suffix in (".md", ".bib", ".yml", ".py"):
             shutil.copyfile(file, folder / "book" / file.name)
@@ -331,6 +364,8 @@ def problems_of(name: str) -> list[str]:
         or bool(parameters.get("data_root")),
         "its stamp is stale: `make refresh`": stamp.get("sources")
         != source_hash(notebook, parameters),
+        "a picture that its run did not make": "pictures" in stamp
+        and stamp["pictures"] != pictures_hash(notebook),
         "a stored error": any(o.output_type == "error" for c in code for o in c.outputs),
         "cells not run in order": counts != list(range(1, len(code) + 1)),
         "an absolute path": any(place in text for place in MACHINE_PATHS),

@@ -19,7 +19,6 @@ import cv2
 import joblib
 import numpy as np
 import typer
-from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -33,6 +32,7 @@ from vigorlib.image_cache import (
     write_pack,
 )
 from vigorlib.images import ImageError, read_image
+from vigorlib.locks import Held, held
 from vigorlib.recipes import PROFILES, get_profile
 
 VIGOR_COUNTS = {"panorama": 105_214, "satellite": 90_618}
@@ -307,14 +307,11 @@ def _sizes(profile: str, tile_px: int, panorama_width: int) -> dict[str, tuple[i
 @contextmanager
 def _only_builder(cache: Path) -> Iterator[None]:
     """One builder at a time in a cache."""
-    cache.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(cache / ".lock", timeout=0):
+        with held(cache / ".lock", wait=False):
             yield
-    except Timeout:
-        raise CacheError(
-            f"another process is building in {cache}: wait for it, or end it and run this again"
-        ) from None
+    except Held as error:
+        raise CacheError(f"another process is building in {cache}: {error}") from None
 
 
 def _announce(shelves: list[Shelf], cache: Path, encoding: Encoding) -> float:

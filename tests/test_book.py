@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,9 +14,10 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
+sys.path[:0] = [str(ROOT / "book"), str(ROOT / "benchmarks")]
 
 import chapters  # noqa: E402
+import kill  # noqa: E402
 
 NAMES = chapters.chapter_names()
 SMOKE = {"profile": "smoke", "data_root": "", "seed": 0}
@@ -98,6 +100,57 @@ def test_a_failing_chapter_leaves_its_copy_with_the_error(small_book, tmp_path):
         chapters.execute("one", target, SMOKE)
     outputs = [o for c in nbformat.read(target, 4).cells for o in c.get("outputs", [])]
     assert any(o.output_type == "error" and o.ename == "ZeroDivisionError" for o in outputs)
+
+
+SOURCES = {
+    "fails": "1 / 0",
+    "killed": "import os\nif not os.path.exists('mended'): os.kill(os.getppid(), 9)",
+    "fine": "print('fine')",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+def test_a_batch_goes_on_after_failures_and_repeats_only_what_is_needed(tmp_path):
+    """One chapter fails, the process that runs another is killed: the others do not notice."""
+    kill.make_small_book(tmp_path, SOURCES)
+    command = [sys.executable, str(tmp_path / "book" / "chapters.py"), "run", "--jobs", "2"]
+
+    def batch() -> tuple[int, dict[str, str]]:
+        done = subprocess.run(
+            [*command, "--profile", "smoke"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        return done.returncode, dict(re.findall(r"^\[\d/3\] (\w+): (.*)$", done.stdout, re.M))
+
+    status, said = batch()
+    assert status == 1 and sorted(said) == sorted(SOURCES)
+    assert "ZeroDivisionError" in said["fails"] and "SIGKILL" in said["killed"]
+    assert said["fine"].endswith(" s")
+    copy = nbformat.read(tmp_path / "build/smoke/book/fails.ipynb", as_version=4)
+    assert any(o.output_type == "error" for c in copy.cells for o in c.get("outputs", []))
+    (tmp_path / "book" / "mended").touch()
+    failing = tmp_path / "book" / "fails.ipynb"
+    failing.write_text(failing.read_text().replace("1 / 0", "1 / 2"))
+    status, said = batch()
+    assert status == 0 and said["fine"] == "unchanged"
+    assert said["fails"].endswith(" s") and said["killed"].endswith(" s")
+    left = {file.name for file in (tmp_path / "build/smoke/book").glob("[!.]*")}
+    assert left == {f"{name}.ipynb" for name in SOURCES}
+
+
+def test_a_chapter_that_failed_is_in_no_report(small_book, tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "ROOT", tmp_path)
+    write_chapter(small_book, "1 / 0")
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        chapters.execute("one", tmp_path / "build/smoke/book/one.ipynb", SMOKE)
+    with pytest.raises(chapters.ChapterError, match="one failed in smoke"):
+        chapters.report("smoke")
+
+
+def test_a_damaged_copy_is_run_again(small_book, tmp_path):
+    for damaged in ("", "{", "[]", '{"cells": 3}'):
+        (tmp_path / "one.ipynb").write_text(damaged)
+        assert not chapters.is_fresh(tmp_path / "one.ipynb", SMOKE)
 
 
 def test_a_cell_that_times_out_is_an_error(small_book, tmp_path, monkeypatch):

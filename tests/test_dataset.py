@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_uploads import png_of_size
 
 from vigorlib import geometry
 from vigorlib.dataset import LabelError, Vigor, data_folder, panorama_latlon, tile_latlon
 from vigorlib.images import ImageError, Pixels, read_image, resize
+from vigorlib.pictures import FILL_RGB
 
 LABELS = os.environ.get("VIGOR_LABELS")
 
@@ -100,7 +102,7 @@ def edit(path: Path, row: int, column: int, value: str) -> None:
         (0, 5, "", r"row 1 of .* has 12 fields: expected 13"),
         (2, 3, "north", r"row 3 of .* the offset 'north': expected a number"),
         (1, 2, "500.0", r"row 2 of .* expected the positive within 320 px"),
-        (1, 2, "nan", r"row 2 of .* expected the positive within 320 px"),
+        (1, 2, "nan", r"row 2 of .* the offset 'nan': expected a number"),
         (0, 0, "nameless.jpg", "panorama name 'nameless.jpg' does not parse"),
     ],
 )
@@ -160,6 +162,85 @@ def test_a_truncated_image_is_named(city_root, tmp_path):
         read_image(broken)
     with pytest.raises(ImageError, match="does not exist"):
         read_image(tmp_path / "absent.jpg")
+
+
+def reading(tmp_path, image, kind, **options):
+    """What the data reader sees of a picture stored under a name that may say something else."""
+    file = tmp_path / "tile.png"
+    image.save(file, kind, **options)
+    return read_image(file)
+
+
+COLOURS = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8))
+COLOURS = COLOURS.resize((48, 32), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
+def test_the_content_says_what_an_image_is_not_its_name(tmp_path, kind):
+    found = reading(tmp_path, COLOURS, kind)
+    assert np.abs(found.astype(int) - np.asarray(COLOURS)).mean() < 4
+
+
+def test_formats_that_start_programs_are_not_opened(tmp_path, monkeypatch):
+    """Pillow hands PostScript to an interpreter, whatever the file's name."""
+    import PIL.EpsImagePlugin
+
+    monkeypatch.setattr(PIL.EpsImagePlugin, "Ghostscript", lambda *a, **k: pytest.fail("started"))
+    for kind in ("EPS", "GIF", "PPM"):
+        with pytest.raises(ImageError, match="expected a whole JPEG, PNG, WebP or TIFF"):
+            reading(tmp_path, COLOURS, kind)
+
+
+def test_every_mode_becomes_the_colours_it_shows(tmp_path):
+    cmyk = reading(tmp_path, COLOURS.convert("CMYK"), "JPEG", quality=95)
+    assert np.abs(cmyk.astype(int) - np.asarray(COLOURS)).mean() < 6
+    palette = COLOURS.quantize(16)
+    assert (reading(tmp_path, palette, "PNG") == np.asarray(palette.convert("RGB"))).all()
+    clear = COLOURS.convert("RGBA")
+    clear.putalpha(0)
+    assert (reading(tmp_path, clear, "PNG") == FILL_RGB).all()
+    frames = [COLOURS, Image.new("RGB", COLOURS.size)]
+    first = reading(tmp_path, frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert (first == np.asarray(COLOURS)).all()
+
+
+def test_sixteen_bits_keep_their_brightness(tmp_path):
+    """Pillow's own conversion clips at 255: nearly every such image would be white."""
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (32, 1))
+    for kind in ("PNG", "TIFF"):
+        assert (reading(tmp_path, Image.fromarray(ramp), kind)[..., 1] == ramp >> 8).all()
+
+
+def test_a_rotated_image_is_read_upright_as_the_released_loader_does(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = COLOURS.transpose(Image.Transpose.ROTATE_90)
+    assert (reading(tmp_path, turned, "PNG", exif=exif) == np.asarray(COLOURS)).all()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_of_one_pixel_is_read_and_an_enormous_one_refused(tmp_path):
+    assert reading(tmp_path, Image.new("RGB", (1, 1), (1, 2, 3)), "PNG").tolist() == [[[1, 2, 3]]]
+    assert (read_image(tmp_path / "tile.png", 8, 16) == (1, 2, 3)).all()
+    (tmp_path / "tile.png").write_bytes(png_of_size(100_000, 100_000))
+    with pytest.raises(ImageError, match="cannot be decoded.*decompression bomb"):
+        read_image(tmp_path / "tile.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_damage_anywhere_in_an_image_is_an_image_error(tmp_path, kind):
+    file, rng = tmp_path / "tile.png", np.random.default_rng(0)
+    COLOURS.save(file, kind)
+    whole = file.read_bytes()
+    for _ in range(40):
+        hurt = bytearray(whole[: rng.integers(8, len(whole) + 1)])
+        for place in rng.integers(0, len(hurt), 3):
+            hurt[place] = rng.integers(0, 256)
+        file.write_bytes(bytes(hurt))
+        try:
+            assert read_image(file, 8, 8).shape == (8, 8, 3)
+        except ImageError as error:
+            assert "tile.png" in str(error)
 
 
 def test_resizing_averages_areas():

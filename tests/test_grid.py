@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from vigorlib import ablations, grid
 
@@ -108,15 +109,21 @@ def test_make_trains_from_the_list_what_is_not_there(home, city_root, tmp_path):
 
 
 def test_workers_share_out_the_gpus_there_are(monkeypatch):
-    import torch
-
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert grid._gpu(0) == ("0" if torch.cuda.is_available() else "")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [grid._gpu(i) for i in range(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert [grid._gpu(i) for i in range(3)] == ["4", "6", "4"]
-    waiting = queue.Queue()
-    waiting.put("6")
-    grid._take_gpu(waiting)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
+
+
+def test_a_run_sees_the_gpu_it_was_given_and_no_other(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+
+    def seen(*_, **__):
+        raise ValueError(os.environ["CUDA_VISIBLE_DEVICES"])
+
+    monkeypatch.setattr("vigorlib.runs.load_or_train", seen)
+    job = grid.Job("safa", "smoke", "same-area")
+    with pytest.raises(ValueError, match="^6$"):
+        grid._train_one(job, "", torch.get_num_threads(), queue.Queue(), "6")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from vigorlib import model, runs
+from vigorlib.files import DamagedFile
 from vigorlib.recipes import LATER_SETTINGS, Profile, get_profile, get_recipe, settings_hash
 
 
@@ -71,7 +74,8 @@ def test_answers_that_were_not_kept_are_found_again(trained, city_root, tmp_path
 def test_a_finished_run_keeps_no_checkpoint(trained):
     _, run = trained
     names = {file.name for file in run.folder.iterdir()}
-    assert names == {"record.json", "network.safetensors", "evaluation.npz", "lock"}
+    record = {"record.json", "record.previous.json"}
+    assert names == {*record, "network.safetensors", "evaluation.npz", "lock"}
 
 
 def test_the_record_says_where_it_comes_from(trained):
@@ -154,6 +158,66 @@ def test_a_record_of_another_version_is_refused_with_the_reason(store):
     (folder / "record.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="record format 99: expected 1"):
         runs.load_or_train("vigor", "smoke", progress=False)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": 1}', "[]"])
+def test_a_damaged_record_is_refused_with_the_reason_and_hides_no_other(
+    trained, store, text, caplog
+):
+    _, run = trained
+    shutil.copytree(run.folder, store / "runs" / "smoke" / run.folder.name)
+    other = store / "runs" / "smoke" / "other"
+    shutil.copytree(run.folder, other)
+    for name in ("record.json", "record.previous.json"):
+        (other / name).write_text(text)
+    with pytest.raises(DamagedFile, match="record.json (is damaged|lacks|holds)"):
+        runs.read_record(other / "record.json")
+    assert [r["name"] for r in runs.local_runs("smoke")] == [run.record["name"]]
+    assert "left out" in caplog.text
+
+
+def test_a_damaged_record_falls_back_to_the_one_before_and_says_so(trained, store, caplog):
+    _, run = trained
+    folder = store / "runs" / "smoke" / run.folder.name
+    shutil.copytree(run.folder, folder)
+    text = (folder / "record.json").read_text()
+    (folder / "record.json").write_text(text.replace('"top1": 0.', '"top1": 1.', 1))
+    assert runs.local_runs("smoke")[0]["metrics"] == run.metrics
+    assert "altered after its checksum" in caplog.text and "the one before" in caplog.text
+
+
+def test_damaged_answers_are_found_again_and_damaged_weights_refused(
+    trained, city_root, tmp_path, caplog
+):
+    _, run = trained
+    shutil.copytree(run.folder, tmp_path / "run")
+    hurt = dataclasses.replace(run, folder=tmp_path / "run")
+    for name in ("evaluation.npz", "network.safetensors"):
+        file = tmp_path / "run" / name
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+        if name == "evaluation.npz":
+            assert (hurt.answers(city_root)["rank"] == run.arrays()["rank"]).all()
+            assert "evaluated again" in caplog.text
+    with pytest.raises(DamagedFile, match="network.safetensors is not the file"):
+        hurt.network()
+
+
+def test_a_store_that_may_not_be_written_says_so_in_one_line(city_root, store, monkeypatch):
+    from typer.testing import CliRunner
+
+    from vigorlib.__main__ import app
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    runs.photographs(city_root, get_profile("smoke"), "same-area", "test", progress=False)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    wanted = ["train", "--recipe", "safa", "--profile", "smoke", "--data-root", str(city_root)]
+    said = CliRunner().invoke(app, wanted)
+    assert said.exit_code == 2 and "cannot be written (Read-only file system)" in said.output
+    assert said.output.count("\n") == 1 and list(store.iterdir()) == []
 
 
 def test_a_recipe_of_ones_own_is_a_few_lines(city_root, store):

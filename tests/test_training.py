@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import copy
 import dataclasses
+import errno
 import math
+import shutil
 
 import accelerate
 import numpy as np
@@ -11,7 +15,14 @@ import pytest
 import torch
 
 from vigorlib import model, retrieval, training
+from vigorlib.checkpoints import (
+    CheckpointError,
+    newest_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from vigorlib.dataset import Vigor
+from vigorlib.files import StorageError
 from vigorlib.recipes import get_profile, get_recipe
 from vigorlib.runs import describe_both, photographs
 
@@ -124,17 +135,140 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(photos, tmp_path, cap
     first = trainer(photos, profile=profile, folder=tmp_path)
     first.train()
     newest = tmp_path / "checkpoint.pt"
-    newest.write_bytes(newest.read_bytes()[:500])
+    whole = newest.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1  # torch itself would read on
+    for damaged in (whole[:500], bytes(flipped), b"", whole[: len(whole) - 1]):
+        newest.write_bytes(damaged)
+        assert (tmp_path / "checkpoint.previous.pt").exists()
+        found = newest_checkpoint(tmp_path)
+        assert found[0].name == "checkpoint.previous.pt" and "damaged" in caplog.text
+        caplog.clear()
     again = trainer(photos, profile=profile, folder=tmp_path)
     again.train()
     assert "damaged" in caplog.text
     assert again.state.losses == first.state.losses
 
 
+def test_two_checkpoints_are_kept_and_no_more(photos, tmp_path):
+    trainer(photos, folder=tmp_path).train()
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["checkpoint.previous.pt", "checkpoint.pt"]
+
+
+def test_a_full_disk_stops_training_and_keeps_both_checkpoints(photos, tmp_path, monkeypatch):
+    real, calls = torch.save, []
+
+    def full(values, file):
+        calls.append(values["step"])
+        if len(calls) == 3:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(values, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(StorageError, match="checkpoint.pt cannot be written.*Make room"):
+        trainer(photos, folder=tmp_path).train()
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["checkpoint.previous.pt", "checkpoint.pt"]
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == calls[1]
+    going = trainer(photos, folder=tmp_path)
+    assert going.train().losses == trainer(photos).train().losses
+
+
+def test_a_disk_too_small_for_its_checkpoints_is_refused_before_the_first_step(
+    photos, tmp_path, monkeypatch
+):
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**6, 10**6, 1000))
+    going = trainer(photos, folder=tmp_path)
+    with pytest.raises(StorageError, match="MB free: expected .* MB for its checkpoints"):
+        going.train()
+    assert going.state.step == 0 and list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_other_data_or_settings_is_not_gone_on_with(photos, tmp_path):
+    trainer(photos, folder=tmp_path).train()
+    shifted = copy.copy(photos.data)
+    shifted.offsets_px = photos.data.offsets_px + 1
+    for other in (
+        trainer(dataclasses.replace(photos, data=shifted), folder=tmp_path),
+        trainer(photos, folder=tmp_path, seed=1),
+        trainer(photos, folder=tmp_path, profile=dataclasses.replace(SMOKE, learning_rate=1e-3)),
+    ):
+        with pytest.raises(CheckpointError, match="on other data or with other settings"):
+            other.train()
+
+
+def test_checkpoints_from_before_checksums_are_read_and_later_ones_refused(photos, tmp_path):
+    first = trainer(photos, folder=tmp_path)
+    first.train()
+    values = read_checkpoint(tmp_path / "checkpoint.pt")
+    old = {k: v for k, v in values.items() if k not in ("format", "signature", "checksum")}
+    torch.save(old, tmp_path / "checkpoint.pt")
+    assert trainer(photos, folder=tmp_path).train().losses == first.state.losses
+    torch.save({**values, "format": 2}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="checkpoint format 2: expected 1"):
+        trainer(photos, folder=tmp_path).train()
+
+
+class Harm:
+    """What a checkpoint from a stranger could hold."""
+
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_nothing_in_a_checkpoint_is_executed(photos, tmp_path, capsys, caplog):
+    torch.save({"network": Harm()}, tmp_path / "checkpoint.pt")
+    trainer(photos, folder=tmp_path).train()
+    assert "damaged" in caplog.text and "executed" not in capsys.readouterr().out
+
+
 def test_a_diverging_run_names_step_and_batch(photos):
     profile = dataclasses.replace(SMOKE, learning_rate=math.inf)
     with pytest.raises(training.TrainingDiverged, match=r"step \d+ .*,.jpg"):
         trainer(photos, profile=profile).train()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_told_with_its_batch_and_the_last_good_checkpoint(
+    photos, tmp_path, monkeypatch, bad
+):
+    """Between two looks at the losses a checkpoint is due: it must not replace the good ones."""
+    going = trainer(photos, folder=tmp_path)
+    going.window = 10**6  # no look at the losses but before checkpoints, every 5 steps
+    real, batches = training.PairLoss.forward, []
+
+    def spoiled(self, panoramas, **rest):
+        loss, parts, pair = real(self, panoramas, **rest)
+        batches.append(panoramas)
+        return loss * (bad if len(batches) >= 13 else 1), parts, pair
+
+    monkeypatch.setattr(training.PairLoss, "forward", spoiled)
+    with pytest.raises(training.TrainingDiverged, match="at step 13 of") as told:
+        going.train()
+    names = str(told.value).split("Its batch: ")[1].split(". The last")[0].split(", ")
+    indices = [photos.data.queries.names.tolist().index(name) for name in names]
+    assert torch.equal(photos.panoramas[indices], batches[12])
+    assert f"{tmp_path / 'checkpoint.pt'}, of step 10" in str(told.value)
+    kept = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert all(v.isfinite().all() for v in kept["network"].values())
+
+
+def test_weights_that_are_no_numbers_are_not_kept_though_the_loss_is_one(photos, tmp_path):
+    going = trainer(photos, folder=tmp_path)
+    step = going._train_step
+
+    def poison(*arguments):
+        step(*arguments)
+        if going.state.step == 10:  # at a checkpoint
+            next(going.network.parameters()).data.fill_(math.nan)
+
+    going._train_step = poison
+    with pytest.raises(training.TrainingDiverged, match="weights .* at step 10 .*of step 5"):
+        going.train()
+    assert newest_checkpoint(tmp_path)[1]["step"] == 5
 
 
 def test_scaled_gradients_are_scaled_back_and_the_scale_is_resumed(photos, tmp_path, monkeypatch):
@@ -356,6 +490,6 @@ def test_a_skipped_epoch_shortens_the_first_stage():
 def test_time_of_training_is_added_up_over_interruptions(photos, tmp_path):
     first = trainer(photos, folder=tmp_path)
     first.train()
-    values = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    torch.save({**values, "seconds": 1000.0}, tmp_path / "checkpoint.pt")
+    values = read_checkpoint(tmp_path / "checkpoint.pt")
+    save_checkpoint(tmp_path, {**values, "seconds": 1000.0}, values["signature"])
     assert 1000 < trainer(photos, folder=tmp_path).train().seconds < 1060

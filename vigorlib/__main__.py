@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vigorlib.files import StorageError
 from vigorlib.recipes import MAIN_ROWS, PROFILES, RECIPES, Profile, get_profile, get_recipe
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def _one_message() -> Iterator[None]:
     """What a person can mend is one line, not a traceback; exit status 2."""
     try:
         yield
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError, StorageError) as error:
         if type(error) is RuntimeError:  # not one of ours: where it comes from matters
             raise
         typer.echo(str(error), err=True)
@@ -90,7 +91,8 @@ def train(
             f"--jobs {jobs} under a launcher: expected 1, its processes train each run together"
         )
     if jobs > 1:
-        train_all(wanted, data_root, jobs)
+        with _one_message():
+            train_all(wanted, data_root, jobs)
         return
     from vigorlib import processes
     from vigorlib.runs import load_or_train
@@ -151,7 +153,8 @@ def grid(
             "steps just taken on this machine"
         )
     if not only_plan:
-        train_all(missing, data_root, jobs)
+        with _one_message():
+            train_all(missing, data_root, jobs)
 
 
 @app.command()
@@ -238,6 +241,41 @@ def evaluate(
     if processes.is_main():
         console.print(table)
     processes.leave()
+
+
+@app.command()
+def verify(
+    recipe: Annotated[list[str], typer.Option(help="recorded recipe; repeatable")] = ["vigor"],  # noqa: B006
+    profile: ProfileOption = "mini",
+    protocol: str = "same-area",
+    seed: int = 0,
+    data_root: DataOption = "",
+    record: Annotated[bool, typer.Option("--record", help="make it what is expected")] = False,
+) -> None:
+    """Train recorded runs again, from nothing, and compare within their intervals; 1 if one fails."""
+    from vigorlib import verify as verifying
+
+    broken = 0
+    for name in recipe:
+        with _one_message():
+            if record:
+                run = verifying.record_expected(name, profile, protocol, seed, data_root)  # type: ignore[arg-type]
+                console.print(f"{run.record['name']}: recorded")
+                continue
+            run, checks = verifying.verify(name, profile, protocol, seed, data_root)  # type: ignore[arg-type]
+        table = Table("measurement", "recorded", "95 % interval", "fresh", "")
+        table.title = f"{run.title}, {protocol}, seed {seed}, profile {profile}"
+        for check in checks:
+            interval = "-" if check.interval is None else "{:.4f} to {:.4f}".format(*check.interval)
+            said = "the same" if check.same else "holds" if check.holds else "FAILS"
+            said = said if check.interval or check.same else "differs"
+            row = (f"{check.recorded:.4f}", interval, f"{check.fresh:.4f}", said)
+            table.add_row(check.metric, *row)
+        console.print(table)
+        broken += not all(check.holds for check in checks)
+    if broken:
+        console.print(f"{broken} of {len(recipe)} recorded results do not hold here")
+        raise typer.Exit(1)
 
 
 @app.command()

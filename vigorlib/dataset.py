@@ -14,17 +14,19 @@ No image is opened here (see :mod:`vigorlib.images`).
 from __future__ import annotations
 
 import gzip
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from vigorlib import geometry
 from vigorlib.home import home
+from vigorlib.locks import held
 
 Protocol = Literal["same-area", "cross-area"]
 Subset = Literal["train", "test"]
@@ -109,7 +111,7 @@ class Vigor:
         tile_cities: list[str] = []
         parts: list[tuple[list[str], list[str], NDArray[np.int64], NDArray[np.float64]]] = []
         for city in self.cities:
-            names = read_lines(label_file(self.root, city, "satellite_list", labels))
+            names = _tile_list(label_file(self.root, city, "satellite_list", labels))
             index = {name: i + len(tile_names) for i, name in enumerate(names)}
             tile_names += names
             tile_cities += [city] * len(names)
@@ -150,25 +152,38 @@ class Vigor:
 
 def panorama_latlon(name: str) -> tuple[float, float]:
     """``<id>,<lat>,<lon>,.jpg`` -> degrees. The id may hold any base64url character."""
-    try:
-        _, lat, lon, _ = name.rsplit(",", 3)
-        return float(lat), float(lon)
-    except ValueError:
+    parts = name.rsplit(",", 3)
+    place = _place(name, *parts[1:3]) if len(parts) == 4 else None
+    if place is None:
         raise LabelError(
-            f"panorama name {name!r} does not parse: expected '<id>,<lat>,<lon>,.jpg'"
-        ) from None
+            f"panorama name {name!r} does not parse: expected '<id>,<lat>,<lon>,.jpg', degrees"
+        )
+    return place
 
 
 def tile_latlon(name: str) -> tuple[float, float]:
     """``satellite_<lat>_<lon>.png`` -> degrees of the tile's centre."""
-    try:
-        stem, _ = name.rsplit(".", 1)
-        _, lat, lon = stem.rsplit("_", 2)
-        return float(lat), float(lon)
-    except ValueError:
+    parts = name.rpartition(".")[0].rsplit("_", 2)
+    place = _place(name, *parts[1:3]) if len(parts) == 3 else None
+    if place is None:
         raise LabelError(
-            f"tile name {name!r} does not parse: expected 'satellite_<lat>_<lon>.png'"
-        ) from None
+            f"tile name {name!r} does not parse: expected 'satellite_<lat>_<lon>.png', degrees"
+        )
+    return place
+
+
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+"""As label files have them: Python's ``float`` also takes ``1_0``, ``nan`` and digits of other scripts."""
+NO_NAME = re.compile(r"[/\\\0-\x1f\x7f]")
+"""What would make a name a path, or end it early."""
+
+
+def _place(name: str, lat: str, lon: str) -> tuple[float, float] | None:
+    """Degrees of a name that is a file's and a place on Earth; else None."""
+    if NO_NAME.search(name) or not (NUMBER.fullmatch(lat) and NUMBER.fullmatch(lon)):
+        return None
+    lat_deg, lon_deg = float(lat), float(lon)
+    return (lat_deg, lon_deg) if abs(lat_deg) < 90 and abs(lon_deg) <= 180 else None
 
 
 # -- the embedded city -----------------------------------------------------------------------
@@ -198,7 +213,7 @@ def data_folder(profile: str, data_root: str | Path = "") -> Path:
 
     folder = embedded_city(profile)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):  # several processes may ask at once
+    with held(folder.parent / f".{folder.name}.lock"):  # several processes may ask at once
         return city.make(folder, size=folder.name)
 
 
@@ -243,10 +258,27 @@ def label_file(root: Path, city: str, stem: str, labels: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a label file, CRLF or LF, with or without a last newline, plain or .gz."""
+    """Lines of a label file, CRLF or LF, with or without a last newline, plain or .gz.
+
+    Raises LabelError for a file that is no text, or cut off.
+    """
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", newline=None) as file:
-        return [line for raw in file if (line := raw.strip())]
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline=None) as file:
+            return [line for raw in file if (line := raw.strip())]
+    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise LabelError(
+            f"{path} cannot be read ({error}): expected text, whole; copy the file again"
+        ) from None
+
+
+def _tile_list(path: Path) -> list[str]:
+    """Names of a gallery's tiles. Raises LabelError when one comes twice: whose index would it be?"""
+    names = read_lines(path)
+    if len(set(names)) != len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise LabelError(f"{path} lists {twice!r} twice: expected each once; remove one of them")
+    return names
 
 
 def _read_rows(
@@ -271,13 +303,13 @@ def _read_rows(
                 )
     references = np.array([[tile_index[tile] for tile in row[1::3]] for row in rows])
     numbers = [row[k] for row in rows for k in (2, 3, 5, 6, 8, 9, 11, 12)]
-    try:
+    if all(map(NUMBER.fullmatch, numbers)):
         offsets = np.array(numbers, dtype=np.float64).reshape(-1, 4, 2)
-    except ValueError:
-        bad = next(i for i, text in enumerate(numbers) if not _is_number(text))
+    else:
+        bad = next(i for i, text in enumerate(numbers) if not NUMBER.fullmatch(text))
         raise LabelError(
             f"row {bad // 8 + 1} of {path} has the offset {numbers[bad]!r}: expected a number"
-        ) from None
+        )
     _require_on_tile(path, offsets)
     return [row[0] for row in rows], references, offsets
 
@@ -298,11 +330,3 @@ def _require_on_tile(path: Path, offsets: NDArray[np.float64]) -> None:
             f"within {geometry.HALF_TILE_PX} px and the others within {geometry.TILE_PX} px of "
             "the tile's centre"
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

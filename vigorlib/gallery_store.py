@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -33,6 +32,7 @@ from vigorlib.descriptors import Descriptors, describe
 from vigorlib.files import write_atomically, write_json
 from vigorlib.images import ImageError, Pixels
 from vigorlib.ivfpq import pieces
+from vigorlib.locks import held
 from vigorlib.model import CrossViewNet
 from vigorlib.recipes import Profile
 from vigorlib.retrieval import checked
@@ -113,7 +113,7 @@ def open_gallery(
     fresh = not (folder / f"{key}.json").exists()
     if fresh:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
+        with held(folder / "lock"):
             if not (folder / f"{key}.json").exists():  # somebody else's, while this one waited
                 images = pixels() if pixels else Pixels(tiles.paths(), *profile.tile_px)
                 _Work(folder, key, images, files, weights, network, profile, skip_bad).run(progress)
@@ -315,7 +315,7 @@ class _Work:
             },
         )
         for file in self.folder.glob("*.*"):
-            if file.name.split(".")[0] != self.key or ".partial" in file.name:
+            if file.name.split(".")[0] not in (self.key, "lock") or ".partial" in file.name:
                 with suppress(OSError):  # still open somewhere, on a system that minds
                     file.unlink()
 

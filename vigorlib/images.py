@@ -19,11 +19,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm.auto import tqdm
 
 from vigorlib.dataset import Places
+from vigorlib.files import StorageError, new_array, remove_leftovers, write_atomically
 from vigorlib.geometry import TILE_PX, mercator_px
+from vigorlib.pictures import FORMATS, upright_rgb
 
 if TYPE_CHECKING:
     from vigorlib.image_cache import CachedImages
@@ -44,21 +46,25 @@ class ImageError(ValueError):
 def read_image(path: str | Path, height: int = 0, width: int = 0) -> NDArray[np.uint8]:
     """Decode an image to RGB (H, W, 3) uint8, area-averaged to height x width if those are given.
 
-    A JPEG of three times that size or more is decoded at half (a quarter, ...) of it, by whole
-    frequencies left out: VIGOR's panoramas in a third of the time, 0.4 grey levels off in the mean.
+    Its content says what it is, not its name. 16 bits keep their brightness, transparency shows the
+    mean colour, EXIF turns it upright. A JPEG of three times the size or more is decoded at half (a
+    quarter, ...) of it, by whole frequencies left out: VIGOR's panoramas in a third of the time, 0.4
+    grey levels off in the mean. Raises :class:`ImageError` for anything but a whole picture.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.format == "JPEG" and height and width:
                 image.draft(None, (round(DRAFT * width), round(DRAFT * height)))
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = np.asarray(upright_rgb(image))
     except FileNotFoundError:
         raise ImageError(
             f"image {path} does not exist though the label files name it: the copy is incomplete"
         ) from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can raise anything: struct.error, KeyError, ...
         raise ImageError(
-            f"image {path} cannot be decoded ({error}): expected a whole JPEG or PNG; "
+            f"image {path} cannot be decoded ({error}): expected a whole JPEG, PNG, WebP or TIFF; "
             "fetch this file again"
         ) from None
     return resize(pixels, height, width) if height and width else pixels
@@ -138,20 +144,22 @@ class Pixels:
         """Write the memory-mapped array if it is not there (atomically; safe among processes)."""
         if self.file is None or self.file.exists():
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.file.with_suffix(f".{os.getpid()}.partial")
-        shape = (len(self), self.height, self.width, 3)
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        try:
+
+        def write(partial: Path) -> None:
+            array = new_array(partial, (len(self), self.height, self.width, 3), np.uint8)
             with ThreadPoolExecutor() as pool:
                 read = pool.map(lambda path: read_image(path, self.height, self.width), self.paths)
                 bar = tqdm(read, total=len(self), desc="decoding", disable=not progress)
                 for i, pixels in enumerate(bar):
                     array[i] = pixels
-            array.flush()
-            partial.replace(self.file)
-        finally:
-            partial.unlink(missing_ok=True)
+            array.flush()  # type: ignore[attr-defined]
+
+        remove_leftovers(self.file.parent)
+        try:
+            write_atomically(self.file, write)
+        except StorageError as error:
+            hint = "VIGOR_BOOK_CACHE names another folder for decoded images"
+            raise StorageError(error.errno, f"{error}; {hint}") from None
 
     def _key(self) -> str:
         """Names, sizes and dates of the sources and the wanted size: a changed source is noticed."""

@@ -18,13 +18,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed.nn.functional
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
+
+from vigorlib import locks
 
 log = logging.getLogger(__name__)
 
@@ -104,21 +106,16 @@ def locked(path: Path) -> Iterator[None]:
 
     The others hear every minute that it still waits, or they would lose patience.
     """
-    lock = FileLock(path)
-    while not from_main(lambda: _acquired(lock)):
-        log.info("waiting for whoever holds %s", path)
+    lock, patience = locks.Lock(path), locks.FIRST_WORD_S
+    while not from_main(partial(lock.try_for, patience)):
+        if is_main():
+            log.warning("waiting for %s, which is held by %s", path, lock.holder())
+        patience = locks.TURN_S
     try:
         yield
     finally:
-        lock.release()
-
-
-def _acquired(lock: FileLock) -> bool:
-    try:
-        lock.acquire(timeout=60)
-    except Timeout:
-        return False
-    return True
+        if is_main():
+            lock.release()
 
 
 # -- work that is divided --------------------------------------------------------------------

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,7 +29,15 @@ from numpy.typing import NDArray
 from vigorlib import device, evaluation, image_cache, model, noisy_gps, processes, retrieval
 from vigorlib.dataset import Protocol, Vigor, data_folder, embedded_city
 from vigorlib.descriptors import Descriptors, describe, predict_offsets
-from vigorlib.files import write_atomically, write_json
+from vigorlib.files import (
+    DamagedFile,
+    read_sealed,
+    remove_leftovers,
+    sealed,
+    sha256_of,
+    write_atomically,
+    write_json,
+)
 from vigorlib.geometry import HALF_TILE_PX
 from vigorlib.home import home
 from vigorlib.images import Pixels
@@ -40,7 +51,13 @@ from vigorlib.recipes import (
 )
 from vigorlib.training import Progress, Trainer, mixed_precision
 
+log = logging.getLogger(__name__)
+
 FORMAT = 1
+RECORD, RECORD_BEFORE = "record.json", "record.previous.json"
+WEIGHTS, ANSWERS = "network.safetensors", "evaluation.npz"
+NEEDED = {"name", "recipe", "profile", "protocol", "seed", "metrics"}
+"""What every record has had from the first."""
 YOUNGEST_ANSWERS = {"given_error_m", "near_rank"}
 """Arrays that evaluation has not always given."""
 FRESH, LOCAL, RECORDED = "trained just now", "trained on this machine", "recorded"
@@ -73,7 +90,7 @@ class Run:
 
     def network(self) -> model.CrossViewNet:
         """The trained network, in evaluation mode."""
-        weights = self._file("network.safetensors")
+        weights = self._file(WEIGHTS)
         from safetensors.torch import load_file
 
         network = model.build(self.recipe, self.profile, imagenet=False)
@@ -82,17 +99,20 @@ class Run:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Per-query results on the test set: ``rank``, ``top`` (Q, k), ``offset_px``, errors."""
-        with np.load(self._file("evaluation.npz")) as stored:
+        with np.load(self._file(ANSWERS), allow_pickle=False) as stored:
             return dict(stored)
 
     def answers(self, data_root: str | Path = "") -> dict[str, NDArray[Any]]:
         """:meth:`arrays` where they are stored, else evaluated again with the stored network.
 
-        So are those that were stored before evaluation learned to say more.
+        So are damaged ones, and those that were stored before evaluation learned to say more.
         """
         try:
             stored = self.arrays()
         except FileNotFoundError:
+            stored = {}
+        except DamagedFile as error:
+            log.warning("%s; evaluated again", error)
             stored = {}
         if YOUNGEST_ANSWERS <= stored.keys():
             return stored
@@ -111,7 +131,15 @@ class Run:
                 f"`python -m vigorlib train --recipe {self.recipe.name} --profile "
                 f"{self.profile.name} --protocol {self.protocol} --seed {self.seed}`"
             )
-        return self.folder / name
+        path = self.folder / name
+        expected = self.record.get("files", {}).get(name)  # younger than some records
+        if expected is not None and sha256_of(path) != expected:
+            raise DamagedFile(
+                f"{path} is not the file that its record was written with: it was damaged, or an "
+                "evaluation was interrupted. `python -m vigorlib evaluate --store` with recipe, "
+                "profile and seed mends answers; a network is trained again when its folder is gone"
+            )
+        return path
 
 
 def load_or_train(
@@ -141,13 +169,31 @@ def load_or_train(
     found = processes.from_main(lambda: _find(name, profile, data_root, use_recorded))
     if found is None:
         root = processes.main_first(lambda: data_folder(profile.name, data_root))
-        folder.mkdir(parents=True, exist_ok=True)
         with processes.locked(folder / "lock"):
+            processes.from_main(lambda: remove_leftovers(folder))
             found = processes.from_main(local)  # somebody else's, while this one waited
             if found is None:
                 assigned = _Assignment(recipe, profile, protocol, seed, root, folder, progress)
                 found = _train(assigned, report), FRESH, folder
     return Run(recipe, profile, protocol, seed, *found)
+
+
+def train_afresh(
+    folder: Path,
+    recipe: Recipe,
+    profile: Profile,
+    seed: int = 0,
+    protocol: Protocol = "same-area",
+    data_root: str | Path = "",
+    progress: bool = True,
+) -> Run:
+    """A run trained into a folder of its own, whatever ``runs/`` and ``results/`` hold."""
+    processes.join()
+    root = processes.main_first(lambda: data_folder(profile.name, data_root))
+    with processes.locked(folder / "lock"):
+        assigned = _Assignment(recipe, profile, protocol, seed, root, folder, progress)
+        record = _train(assigned, None)
+    return Run(recipe, profile, protocol, seed, record, FRESH, folder)
 
 
 def find(
@@ -174,14 +220,23 @@ def run_name(recipe: Recipe, profile: Profile, protocol: str, seed: int) -> str:
 
 def recorded_runs(profile: str) -> list[dict[str, Any]]:
     """All records of a profile that came with the project."""
-    files = sorted((home() / "results" / profile).glob("*.json"))
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return _all_of((home() / "results" / profile).glob("*.json"))
 
 
 def local_runs(profile: str) -> list[dict[str, Any]]:
     """All records of a profile that were made on this machine."""
-    files = sorted((home() / "runs" / profile).glob("*/record.json"))
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return _all_of((home() / "runs" / profile).glob(f"*/{RECORD}"))
+
+
+def _all_of(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """The records that can be read; says which cannot, for one must not hide the others."""
+    records = []
+    for file in sorted(files):
+        try:
+            records.append(read_record(file))
+        except ValueError as error:
+            log.warning("left out: %s", error)
+    return [record for record in records if record is not None]
 
 
 def keep(run: Run, weights: bool = False, tiles: bool = True) -> Path:
@@ -191,19 +246,16 @@ def keep(run: Run, weights: bool = False, tiles: bool = True) -> Path:
     five. Returns the record's file.
     """
     file = home() / "results" / run.profile.name / f"{run.record['name']}.json"
-    write_json(file, run.record)
     answers = {name: _slim(name, values) for name, values in run.arrays().items()}
     if not tiles:
         answers = {name: v for name, v in answers.items() if v.ndim == 1}
-    file.with_suffix("").mkdir(exist_ok=True)
     _store_answers(file.with_suffix(""), answers)
     if weights:
         from safetensors.torch import save_file
 
         state = {k: v.half().contiguous() for k, v in run.network().state_dict().items()}
-        write_atomically(
-            file.with_suffix("") / "network.safetensors", lambda path: save_file(state, path)
-        )
+        write_atomically(file.with_suffix("") / WEIGHTS, lambda path: save_file(state, path))
+    write_json(file, _sealed(run.record, file.with_suffix("")))
     return file
 
 
@@ -231,7 +283,7 @@ def _find(
 
 
 def _local(folder: Path, profile: Profile, data_root: str | Path) -> Found | None:
-    record = _read_record(folder / "record.json")
+    record = read_record(folder / RECORD)
     if record is None:
         return None
     root = Path(data_root) if data_root else embedded_city(profile.name)
@@ -242,22 +294,44 @@ def _local(folder: Path, profile: Profile, data_root: str | Path) -> Found | Non
 
 def _recorded(name: str, profile: Profile) -> Found | None:
     file = home() / "results" / profile.name / f"{name}.json"
-    record = _read_record(file)
+    record = read_record(file)
     if record is None:
         return None
     folder = file.with_suffix("")
     return record, RECORDED, folder if folder.is_dir() else None
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A record; the one before it, saying so, where it is damaged. None where there is none.
+
+    Raises DamagedFile when neither can be read, ValueError for one of another version.
+    """
     if not path.exists():
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return _whole_record(path)
+    except DamagedFile as error:
+        before = path.with_name(RECORD_BEFORE)
+        if path.name == RECORD and before.exists():
+            with suppress(DamagedFile):
+                record = _whole_record(before)
+                log.warning("%s; going on with the one before, %s", error, before.name)
+                return record
+        raise DamagedFile(
+            f"{error}. Fetch it again (`git checkout` for one that came with the project), or "
+            "remove it to train again"
+        ) from None
+
+
+def _whole_record(path: Path) -> dict[str, Any]:
+    record = read_sealed(path)
     if record.get("format") != FORMAT:
         raise ValueError(
             f"{path} has record format {record.get('format')!r}: expected {FORMAT}. It was written "
             "by another version; remove it to train again"
         )
+    if missing := NEEDED - record.keys():
+        raise DamagedFile(f"{path} lacks {', '.join(sorted(missing))}: expected a whole record")
     return record
 
 
@@ -265,7 +339,13 @@ def fingerprint(root: Path) -> str:
     """Sixteen characters that identify a data set: its manifest's, else that of its label files."""
     manifest = root / "manifest.json"
     if manifest.exists():
-        return str(json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"])[:16]
+        try:
+            return str(json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"])[:16]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(
+                f"{manifest} is damaged ({error!r}): expected what the city's maker wrote. Remove "
+                "it, and the city is completed again"
+            ) from None
     digest = hashlib.sha256()
     for file in sorted(root.glob("splits*/*/*.txt")):
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
@@ -308,7 +388,7 @@ def photographs(
     ) -> Pixels:
         if not profile.in_memory:
             return Pixels(paths, *size, stored=image_cache.find(paths, *size), turns=turns)
-        images = Pixels(paths, *size, cache=root / ".pixels", turns=turns)
+        images = Pixels(paths, *size, cache=image_cache.cache_folder(root), turns=turns)
         images.prepare(progress)
         return images
 
@@ -414,15 +494,20 @@ def _record(
 def _store(
     folder: Path, network: model.CrossViewNet, arrays: dict[str, Any], record: dict[str, Any]
 ) -> None:
-    """Weights and arrays first, the record last: a run with a record is whole."""
+    """Weights and arrays first, the record last: a run with a record is whole.
+
+    The record is written twice, so that damage to it does not cost a training.
+    """
     from safetensors.torch import save_file
 
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     shared = {v.data_ptr(): v for v in state.values()}
     state = {k: v if shared[v.data_ptr()] is v else v.clone() for k, v in state.items()}
-    write_atomically(folder / "network.safetensors", lambda path: save_file(state, path))
+    write_atomically(folder / WEIGHTS, lambda path: save_file(state, path))
     _store_answers(folder, arrays)
-    write_json(folder / "record.json", record)
+    record.update(_sealed(record, folder))
+    write_json(folder / RECORD_BEFORE, record)
+    write_json(folder / RECORD, record)
     for checkpoint in folder.glob("checkpoint*.pt"):
         checkpoint.unlink()
 
@@ -432,7 +517,13 @@ def _store_answers(folder: Path, arrays: dict[str, Any]) -> None:
         with path.open("wb") as file:  # a file object, so that NumPy adds no ending of its own
             np.savez_compressed(file, **arrays)
 
-    write_atomically(folder / "evaluation.npz", save)
+    write_atomically(folder / ANSWERS, save)
+
+
+def _sealed(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A record with the checksums of its files and its own."""
+    there = (name for name in (WEIGHTS, ANSWERS) if (folder / name).exists())
+    return sealed({**record, "files": {name: sha256_of(folder / name) for name in there}})
 
 
 def evaluate(
@@ -475,7 +566,7 @@ def store_evaluation(
     made = provenance_of_now(run.profile)
     record = {**run.record, "metrics": metrics, "curves": curves, "evaluated": made}
     _store_answers(run.folder, arrays)
-    write_json(run.folder / "record.json", record)
+    write_json(run.folder / RECORD, _sealed(record, run.folder), run.folder / RECORD_BEFORE)
 
 
 def _shared_ranks(
@@ -540,7 +631,7 @@ def watched_recall(
 
 def provenance_of_now(profile: Profile) -> dict[str, Any]:
     """What a result depends on beside its settings: versions, commit, hardware, date."""
-    packages: Sequence[str] = ("torch", "torchvision", "timm", "numpy", "accelerate")
+    packages = ("torch", "torchvision", "timm", "numpy", "accelerate", "pillow", "numba")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
@@ -550,6 +641,19 @@ def provenance_of_now(profile: Profile) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": processes.count(),
         "precision": mixed_precision(profile.precision),
+        "system": f"{platform.system()} {platform.machine()}",
+        "determinism": _determinism(),
+    }
+
+
+def _determinism() -> dict[str, Any]:
+    """The switches that decide whether two runs of one machine agree to the last bit."""
+    return {
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", ""),
     }
 
 

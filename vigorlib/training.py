@@ -12,8 +12,8 @@ descriptors, and tells the others what it finds hard; it alone writes checkpoint
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -31,22 +31,27 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 
 from vigorlib import losses, processes
+from vigorlib.checkpoints import (
+    newest_checkpoint,
+    read_checkpoint,
+    require_signature,
+    room_wanted,
+    save_checkpoint,
+)
 from vigorlib.dataset import Vigor
 from vigorlib.descriptors import describe
 from vigorlib.device import out_of_memory_explained
-from vigorlib.files import write_atomically
+from vigorlib.files import require_room
 from vigorlib.geometry import HALF_TILE_PX, tile_iou
 from vigorlib.images import Pixels, turned
 from vigorlib.mining import Indices, OverlapFreeBatches, Pool
 from vigorlib.model import CrossViewNet
 from vigorlib.processes import gathered
-from vigorlib.recipes import Profile, Recipe
-
-log = logging.getLogger(__name__)
+from vigorlib.recipes import Profile, Recipe, settings_hash
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss is no longer a finite number: at which step, of which photographs, what is kept."""
 
 
 @dataclass(frozen=True)
@@ -298,12 +303,20 @@ class Trainer:
         )
         self.hard: Indices | None = None
         self.state = Progress()
+        self._unseen: list[tuple[Tensor, Indices]] = []  # losses not yet looked at, their queries
+        self._last: Indices = np.empty(0, np.int64)  # the queries of the last step
         self._began = time.perf_counter()
         self._modules: dict[str, nn.Module] = {}
 
     def train(self) -> Progress:
-        """Run (or go on) to the end. Returns the history."""
+        """Run (or go on) to the end. Returns the history.
+
+        Raises :class:`TrainingDiverged` when the loss stops being a number, StorageError when a
+        checkpoint has no room, CheckpointError when the folder holds another training's.
+        """
         self._resume()
+        if self.folder and self.accelerator.is_main_process and self.state.step < self.total:
+            require_room(self.folder, self._room_wanted(), "its checkpoints")
         self._began = time.perf_counter() - self.state.seconds
         main = self.accelerator.is_main_process
         with tqdm(
@@ -349,7 +362,7 @@ class Trainer:
             self._train_step(stage, loss_module, batch, batches.queries[i])
             bar.update()
             if self.state.step % self.window == 0:
-                self._log(stage, epoch, batches.queries[i])
+                self._log(stage, epoch)
                 bar.set_postfix_str(f"{stage.name} loss {self.state.losses[-1]['loss']:.3f}")
             last = i + 1 == len(batches)
             if self.state.step % self.profile.checkpoint_steps == 0 and not last:
@@ -382,6 +395,8 @@ class Trainer:
         self.optimizer.step()
         if self.pool is not None:
             self.pool.update(queries, ground, self.data.references[queries, 0], positive)
+        self._unseen.append((loss.detach(), queries))
+        self._last = queries
         sums = self.state.sums
         for name, value in {"loss": loss, **parts}.items():
             sums[name] = sums.get(name, torch.zeros_like(loss)) + value.detach()
@@ -456,16 +471,40 @@ class Trainer:
             self._modules[stage.name] = self.accelerator.prepare_model(module)
         return self._modules[stage.name]
 
-    def _log(self, stage: Stage, epoch: int, queries: Indices) -> None:
+    def _require_finite(self) -> None:
+        """Look at the losses since the last look: none waits for the GPU, none gets by.
+
+        Before each checkpoint too, so that every one that is kept is good.
+        """
+        unseen, self._unseen = self._unseen, []
+        losses = torch.stack([loss for loss, _ in unseen]).tolist() if unseen else []
+        first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
+        if first is None:
+            return
+        step = self.state.step - len(losses) + first + 1
+        raise self._diverged(f"the loss is {losses[first]}", step, unseen[first][1])
+
+    def _require_finite_weights(self) -> None:
+        """A finite loss may have infinite gradients: what is kept must be good all the same."""
+        if not all(p.isfinite().all() for p in self.network.parameters()):
+            raise self._diverged("weights are no finite numbers", self.state.step, self._last)
+
+    def _diverged(self, what: str, step: int, queries: Indices) -> TrainingDiverged:
+        stage = [s for s in self.stages if step > self._first_step(s)][-1]
+        names = ", ".join(self.data.queries.names[queries])
+        good = newest_checkpoint(self.folder) if self.folder else None
+        kept = f"{good[0]}, of step {good[1]['step']}" if good else "none was written yet"
+        return TrainingDiverged(
+            f"{what} at step {step} of {self.total} (stage {stage.name}, epoch "
+            f"{(step - 1) // self.steps_per_epoch}). Its batch: {names}. The last good checkpoint: "
+            f"{kept}. Look at these photographs, lower the learning rate or use "
+            "precision='float32' (another setting is another run)"
+        )
+
+    def _log(self, stage: Stage, epoch: int) -> None:
+        self._require_finite()
         means = {name: float(value) / self.window for name, value in self.state.sums.items()}
         self.state.sums = {}
-        if not math.isfinite(means["loss"]):
-            names = ", ".join(self.data.queries.names[queries[:4]])
-            raise TrainingDiverged(
-                f"the loss is {means['loss']} at step {self.state.step} (stage {stage.name}, epoch "
-                f"{epoch}; last batch: {names}, ...). Lower the learning rate or use precision="
-                "'float32'; the last checkpoint before it is kept"
-            )
         rate = self.optimizer.param_groups[0]["lr"]
         self.state.losses.append(
             {
@@ -481,6 +520,8 @@ class Trainer:
     # -- checkpoints --
 
     def _save(self) -> None:
+        self._require_finite()
+        self._require_finite_weights()
         if self.folder is None or not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
@@ -496,18 +537,38 @@ class Trainer:
             "pool": self.pool.state_dict() if self.pool else {},
             "hard": torch.from_numpy(self.hard) if self.hard is not None else torch.empty(0),
         }
-        newest = self.folder / "checkpoint.pt"
-        if newest.exists():
-            newest.replace(self.folder / "checkpoint.previous.pt")
-        write_atomically(newest, partial(torch.save, values))
+        save_checkpoint(self.folder, values, self._signature())
+
+    def _room_wanted(self) -> float:
+        """Bytes that checkpoints and network may still come to need."""
+        assert self.folder is not None
+        there = sum(file.stat().st_size for file in self.folder.glob("checkpoint*.pt"))
+        return room_wanted(self.network, self.pool.state_dict() if self.pool else {}) - there
+
+    def _signature(self) -> str:
+        """Changes with what is trained on what: settings, seed, samples and their labels."""
+        digest = hashlib.sha256(settings_hash(self.recipe, self.profile).encode())
+        digest.update(f"{self.seed} {self.data.protocol}".encode())
+        digest.update("\n".join(self.data.queries.names).encode())
+        for array in (self.data.references, self.data.offsets_px):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:16]
 
     def _resume(self) -> None:
         """Go on where the newest whole checkpoint was written, all processes at the same one."""
-        found = self._newest_checkpoint() if processes.is_main() else None
-        path = processes.from_main(lambda: found[0] if found else None)
+        found: list[dict[str, Any]] = []
+
+        def look() -> Path | None:
+            if self.folder is None or (newest := newest_checkpoint(self.folder)) is None:
+                return None
+            require_signature(*newest, self._signature())
+            found.append(newest[1])
+            return newest[0]
+
+        path = processes.from_main(look)
         if path is None:
             return
-        values = found[1] if found else _read_checkpoint(path)
+        values = found[0] if found else read_checkpoint(path)
         self.network.load_state_dict(values["network"])
         self.optimizer.load_state_dict(values["optimizer"])
         if self.accelerator.scaler and values["scaler"]:
@@ -518,22 +579,6 @@ class Trainer:
         if self.pool is not None:
             self.pool.load_state_dict(values["pool"])
         self.hard = values["hard"].numpy() if len(values["hard"]) else None
-
-    def _newest_checkpoint(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest checkpoint that can be read, and what is in it."""
-        for name in ("checkpoint.pt", "checkpoint.previous.pt"):
-            path = self.folder / name if self.folder else None
-            if path is None or not path.exists():
-                continue
-            try:
-                return path, _read_checkpoint(path)
-            except Exception as error:
-                log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
-        return None
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def _optimizer(network: nn.Module, profile: Profile) -> torch.optim.Optimizer:

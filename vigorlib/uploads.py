@@ -24,22 +24,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vigorlib.exif import Crop, Shot, orientation, read_shot
+from vigorlib.exif import Crop, Shot, read_shot
+from vigorlib.pictures import FILL_RGB, FORMATS, PixelError, upright_rgb
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
+__all__ = [
+    "FILL_RGB",
+    "FORMATS",
+    "LIMITS",
+    "Limits",
+    "Upload",
+    "UploadError",
+    "decode",
+    "read_picture",
+    "read_upload",
+    "safe_label",
+]
+
 NO_PICTURE = "expected a JPEG, PNG, WebP or TIFF picture (its content counts, not its name)"
-FILL_RGB = (124, 117, 104)
-"""The mean colour that VIGOR's networks subtract: what they see as nothing."""
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF's orientations: how to turn a stored picture upright."""
 
 
 class UploadError(ValueError):
@@ -123,6 +124,8 @@ def decode(data: bytes, limits: Limits = LIMITS) -> Upload:
             pixels = _upright_rgb(image, limits.longest_px)
     except (UploadError, MemoryError):
         raise
+    except PixelError as error:
+        raise UploadError(str(error)) from None
     except Image.DecompressionBombError:
         raise UploadError(_too_many_pixels("over 178", limits)) from None
     except Exception as error:  # a damaged file can raise anything: struct.error, KeyError, ...
@@ -185,30 +188,12 @@ def _too_many_pixels(what: str, limits: Limits) -> str:
 
 def _upright_rgb(image: Image.Image, longest: int) -> NDArray[np.uint8]:
     """Decode the first frame; (H, W, 3) RGB as it is meant to be seen, at most ``longest`` wide."""
-    image.load()
-    shown = _rgb(image)
-    if (turn := TURNS.get(orientation(image))) is not None:
-        shown = shown.transpose(turn)
+    shown = upright_rgb(image)
     width, height = shown.size
     if (factor := longest / max(width, height)) < 1:
         size = (max(round(width * factor), 1), max(round(height * factor), 1))
         shown = shown.resize(size, Image.Resampling.BOX)
     return np.asarray(shown, dtype=np.uint8)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB; what is transparent shows the mean colour."""
-    if image.mode == "F":
-        raise UploadError("the picture has floating-point pixels: expected 8 or 16 bits a channel")
-    if image.mode.startswith("I"):  # 16 bits of grey
-        values = np.asarray(image).clip(0, 65535)
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        rgb = Image.new("RGB", image.size, FILL_RGB)
-        rgb.paste(rgba, mask=rgba.getchannel("A"))
-        return rgb
-    return image.convert("RGB")
 
 
 # -- the decoding process --------------------------------------------------------------------

@@ -28,7 +28,7 @@ from data_prep.city.styles import STYLES
 from data_prep.city.vigor_format import panorama_name, tile_name, write_labels
 from data_prep.city.world import World, build_world
 from vigorlib import geometry
-from vigorlib.files import write_atomically, write_json
+from vigorlib.files import remove_leftovers, write_atomically, write_json
 
 JPEG_QUALITY = 92
 
@@ -88,6 +88,8 @@ def make(
     _claim(root, wanted)
     if manifest.exists():
         return root
+    for folder in (root, *root.glob("*/*/")):
+        remove_leftovers(folder)  # of a call that was killed
     cities = list(STYLES)
     workers = min(workers or os.cpu_count() or 1, len(cities))
     with _progress(root, size, enabled=progress):
@@ -150,8 +152,8 @@ def _make_city(root: Path, city: str, size: Size, seed: int) -> dict[str, Any]:
         *_panoramas(root, place, world, queries, size, seed),
     )
     for path, render in images:
-        if not path.exists():
-            write_atomically(path, lambda partial, r=render: partial.write_bytes(r()))  # type: ignore[misc]
+        if not path.exists() or not path.stat().st_size:  # empty: what a power cut may leave
+            write_atomically(path, lambda partial, r=render: partial.write_bytes(r()), push=False)  # type: ignore[misc]
         digest.update(path.read_bytes())
     for file in sorted(root.glob(f"splits*/{city}/*.txt")):
         digest.update(file.read_bytes())
@@ -225,12 +227,20 @@ def _claim(root: Path, wanted: dict[str, Any]) -> None:
         raise NotOurs(
             f"{root} is not empty and holds no embedded city: name another folder, or empty it"
         )
-    if marker.exists() and json.loads(marker.read_text()) == wanted:
+    if _read_marker(marker) == wanted:
         return
     for entry in root.iterdir() if root.exists() else ():
         if entry != marker:  # the marker goes last: an interrupted cleaning is still ours
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     write_json(marker, wanted)
+
+
+def _read_marker(marker: Path) -> Any:
+    """What a city was made with; None where there is none, or a damaged one."""
+    try:
+        return json.loads(marker.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -235,8 +234,8 @@ def _lines(root: Path, path: Path, city: str, found: Findings) -> tuple[list[str
     file = path.relative_to(root).as_posix()
     try:
         lines = read_lines(path)
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        found.add(f.UNUSABLE, city, [f"{file}: {error}"])
+    except (OSError, ValueError) as error:
+        found.add(f.UNUSABLE, city, [f"{file}: {error}".replace(f"{path} ", "")])
         return [], file
     if not lines:
         found.add(f.UNUSABLE, city, [f"{file}: holds no row"])

@@ -1,0 +1,106 @@
+"""Do recorded results hold? One is trained again from nothing and compared within its interval.
+
+Profiles whose runs are recorded (mini, full) are compared with those; smoke, which records nothing,
+with the expectation in ``results/expected/``. The fresh run lives in ``build/verify/`` and takes
+nothing from ``runs/``; an interrupted one is gone on with.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vigorlib import runs
+from vigorlib.dataset import Protocol
+from vigorlib.files import sealed, write_json
+from vigorlib.home import home
+from vigorlib.recipes import get_profile, get_recipe
+
+
+class NothingRecorded(ValueError):
+    """There is no recorded result to compare with."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A measurement then and now. interval: recorded, 95 % over queries; None where none is."""
+
+    metric: str
+    recorded: float
+    fresh: float
+    interval: tuple[float, float] | None
+
+    @property
+    def same(self) -> bool:
+        return self.recorded == self.fresh
+
+    @property
+    def holds(self) -> bool:
+        """Within the interval; the ends are stored rounded to four digits."""
+        if self.interval is None:
+            return True
+        low, high = self.interval
+        return low - 5e-5 <= self.fresh <= high + 5e-5
+
+
+def verify(
+    recipe: str = "vigor",
+    profile: str = "mini",
+    protocol: Protocol = "same-area",
+    seed: int = 0,
+    data_root: str | Path = "",
+    progress: bool = True,
+) -> tuple[runs.Run, list[Check]]:
+    """Train a recorded run again. Returns the fresh one and every measurement beside the recorded.
+
+    Raises :class:`NothingRecorded` where there is no record, ValueError where it is of other data.
+    """
+    what, size = get_recipe(recipe), get_profile(profile)
+    recorded = expected(what.name, size.name, protocol, seed)
+    folder = home() / "build" / "verify" / size.name / recorded["name"]
+    fresh = runs.train_afresh(folder, what, size, seed, protocol, data_root, progress)
+    if fresh.record["data"] != recorded["data"]:
+        raise ValueError(
+            f"{recorded['name']} was recorded on data {recorded['data']}: expected the same, these "
+            f"are {fresh.record['data']} (the embedded city is made anew when its maker changes)"
+        )
+    checks = compare(recorded["metrics"], fresh.metrics)
+    shutil.rmtree(folder)
+    return fresh, checks
+
+
+def compare(recorded: dict[str, Any], fresh: dict[str, Any]) -> list[Check]:
+    """Every number that both have, those with an interval first."""
+    intervals = {name: (ends[0], ends[1]) for name, ends in recorded["intervals"].items()}
+    names: Sequence[str] = [n for n, v in recorded.items() if isinstance(v, float) and n in fresh]
+    checks = [Check(name, recorded[name], fresh[name], intervals.get(name)) for name in names]
+    return sorted(checks, key=lambda check: check.interval is None)
+
+
+def expected(recipe: str, profile: str, protocol: str, seed: int) -> dict[str, Any]:
+    """The record to compare with. Raises :class:`NothingRecorded`."""
+    name = runs.run_name(get_recipe(recipe), get_profile(profile), protocol, seed)
+    for folder in (home() / "results" / profile, home() / "results" / "expected"):
+        record = runs.read_record(folder / f"{name}.json")
+        if record is not None:
+            return record
+    raise NothingRecorded(
+        f"no result of {name} is recorded in results/: expected one to compare with. `python -m "
+        "vigorlib runs` lists them; `--record` makes today's result what is expected"
+    )
+
+
+def record_expected(
+    recipe: str, profile: str, protocol: Protocol, seed: int, data_root: str | Path = ""
+) -> runs.Run:
+    """Make today's measurements of a run what :func:`expected` gives from now on."""
+    what, size = get_recipe(recipe), get_profile(profile)
+    folder = home() / "build" / "verify" / size.name / runs.run_name(what, size, protocol, seed)
+    run = runs.train_afresh(folder, what, size, seed, protocol, data_root)
+    kept = {k: v for k, v in run.record.items() if k not in ("curves", "history", "files")}
+    write_json(home() / "results" / "expected" / f"{run.record['name']}.json", sealed(kept))
+    shutil.rmtree(folder)
+    return run
