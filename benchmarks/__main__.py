@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from measure import record, show
 
-MODULES = ("ranks", "mine", "one_query", "growth")
+MODULES = ("ranks", "mine", "one_query", "growth", "where")
 
 
 def main(
