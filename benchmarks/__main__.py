@@ -16,8 +16,8 @@ import typer
 from measure import record, show
 
 MODULES = (
-    "ranks", "mine", "one_query", "growth", "read_images", "training_loop", "full_step", "make_city",
-    "start", "two_runs",
+    "ranks", "mine", "one_query", "growth", "where", "read_images", "training_loop", "full_step",
+    "make_city", "start", "two_runs",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vigorlib import retrieval
 from vigorlib.mining import OverlapFreeBatches, Pool
 
 
@@ -95,6 +96,59 @@ def test_only_the_chosen_queries_are_drawn(references):
     drawn = sampler.epoch(30, 4, np.random.default_rng(0))
     assert np.isin(drawn, among).all()
     assert (sampler.positive_tiles == np.unique(references[among, 0])).all()
+
+
+def hard_by_hand(pool: Pool, references: np.ndarray, drawn: np.ndarray, keep: int) -> np.ndarray:
+    """Plain loops in float64; among equals the tile that was drawn first."""
+    ground, satellite = pool.ground.double().numpy(), pool.satellite.double().numpy()
+    hard = []
+    for query, own in zip(ground, references, strict=True):
+        scores = [((query * satellite[tile]).sum(), -place) for place, tile in enumerate(drawn)]
+        order = sorted(range(len(drawn)), key=lambda place: scores[place], reverse=True)
+        hard.append([drawn[place] for place in order if drawn[place] not in own][:keep])
+    return np.array(hard)
+
+
+@pytest.mark.parametrize("first", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.parametrize(("sample", "keep"), [(40_000, 7), (37, 30), (6, 100)])
+def test_the_pool_keeps_the_same_sets_in_any_precision(
+    references, first, sample, keep, monkeypatch
+):
+    """Tiles twice, tiles that differ by less than float32 can tell, lengths other than one, and
+    queries and tiles that nobody has seen."""
+    rng = np.random.default_rng(5)
+    pool = Pool(len(references), 144, 40)
+    tiles = rng.normal(size=(144, 40))
+    tiles[72:] = tiles[:72]
+    tiles[100:] += 3e-8 * rng.normal(size=(44, 40))
+    pool.satellite = torch.from_numpy(tiles).float()
+    pool.ground = torch.from_numpy(rng.normal(size=(len(references), 40))).float()
+    pool.ground[::9], pool.satellite[::11] = 0, 0
+    monkeypatch.setattr(retrieval, "ladder", lambda *_: (first, "float32", "float64"))
+    candidates = np.unique(references[:, 0])
+    drawn = np.random.default_rng(3).permutation(candidates)[:sample]
+    hard = pool.hardest(references, candidates, keep, np.random.default_rng(3), sample, chunk=64)
+    assert (hard == hard_by_hand(pool, references, drawn, hard.shape[1])).all()
+
+
+def test_a_query_not_seen_yet_gets_random_tiles(references):
+    pool, candidates = Pool(len(references), 144, 8), np.unique(references[:, 0])
+    one, other = (
+        pool.hardest(references, candidates, 9, np.random.default_rng(seed)) for seed in (0, 1)
+    )
+    assert (one != other).any()
+    assert all(
+        len(set(row)) == 9 and not set(row) & set(own)
+        for row, own in zip(one, references, strict=True)
+    )
+
+
+@pytest.mark.parametrize("which", ["ground", "satellite"])
+def test_descriptors_that_are_not_finite_are_refused(references, which):
+    pool = Pool(len(references), 144, 4)
+    getattr(pool, which)[17, 2] = np.nan
+    with pytest.raises(ValueError, match="descriptor of (query|tile) 17 has length nan"):
+        pool.hardest(references, np.unique(references[:, 0]), 5, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(("share", "mined"), [(0.25, 2), (0.5, 4), (0.75, 6)])

@@ -133,14 +133,14 @@ class Pool:
         column = np.full(len(self.satellite), -1)
         column[tiles] = np.arange(len(tiles))
         own = column[references]  # (Q, 4), -1 where a tile was not drawn
-        hard = _first_but(own, keep)
-        seen = np.flatnonzero(self.ground.any(dim=1).numpy())
-        if len(seen):
-            queries, gallery = (
-                pool[torch.from_numpy(rows)].to(device)
-                for pool, rows in ((self.ground, seen), (self.satellite, tiles))
-            )
-            hard[seen], _ = best(queries, gallery, keep, chunk, own[seen], unit=False)
+        seen = _lengths(self.ground, "query") > 0
+        _lengths(self.satellite, "tile")
+        hard = np.empty((len(references), keep), dtype=np.int64)
+        hard[~seen] = _first_but(own[~seen], keep)
+        if seen.any():
+            queries = self.ground if seen.all() else self.ground[torch.from_numpy(seen)]
+            gallery = self.satellite[torch.from_numpy(tiles)].to(device)
+            hard[seen], _ = best(queries.to(device), gallery, keep, chunk, own[seen], unit=False)
         return tiles[hard]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -149,6 +149,18 @@ class Pool:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.ground.copy_(state["ground"])
         self.satellite.copy_(state["satellite"])
+
+
+def _lengths(pool: Tensor, of: str) -> NDArray[np.float32]:
+    """(N,) lengths of descriptors; raises ValueError for one that is not finite."""
+    lengths = pool.norm(dim=1).numpy()
+    if not np.isfinite(lengths).all():
+        row = int(np.flatnonzero(~np.isfinite(lengths))[0])
+        raise ValueError(
+            f"the pool's descriptor of {of} {row} has length {lengths[row]}: expected finite "
+            "descriptors; training has diverged, lower the learning rate"
+        )
+    return lengths
 
 
 def _first_but(own: Indices, keep: int) -> Indices:

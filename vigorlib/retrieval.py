@@ -99,7 +99,8 @@ def best(
     """:func:`search` in descriptors that were checked before.
 
     without: (Q, M) tiles that are never among the best of a query; negative: none. At least k
-    others must be left. unit: False for descriptors of any length (then by their dot products).
+    others must be left. unit: False for descriptors of any length, by their dot products; these are
+    returned but for their last bits, since only their order is asked for.
     """
     return _Search(queries, gallery, k, block_rows, unit).best(without)
 
@@ -203,13 +204,20 @@ class _Search:
         last = block.kth_largest(self.k)
         candidates = block.between(last - 2 * block.margin, np.full(len(last), np.inf), self.k)
         for row, tile in candidates:
-            exact = pairs.similarities(self.queries, self.gallery, block.rows[row], tile)
+            exact = self._similarities(block, row, tile)
             order = np.lexsort((tile, -exact, row))
             present, starts = np.unique(row, return_index=True)  # row is sorted already
             chosen = order[starts[:, None] + np.arange(self.k)]
             self.top[block.rows[present]] = tile[chosen]
             self.similarity[block.rows[present]] = exact[chosen]
         return candidates.crowded
+
+    def _similarities(self, block: scan.Block, row: Indices, tile: Indices) -> NDArray[np.float64]:
+        listed = self.queries, self.gallery, block.rows[row], tile
+        if self.unit:
+            return pairs.similarities(*listed)
+        margin = block.margin * (2 if block.last else 2.0**-26)  # of float32 or less, of float64
+        return pairs.in_order(*listed, margin[row])
 
     def _greater(
         self, query: Indices, tile: Indices, than: NDArray[np.float64]

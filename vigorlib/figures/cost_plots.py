@@ -35,13 +35,13 @@ def price_bars(
         axes.plot(wall, place, "D", ms=5, color=ORANGE, mec=INK, mew=0.6, label="wall time")
         for y, value in zip(place, cpu, strict=True):
             axes.annotate(
-                f"{value:.2f}", (value, y), (-4, 0), color="white", fontsize=8.5, ha="right",
-                va="center", textcoords="offset points",
+                f"{value:.2f}", (0, y), (5, 0), color="white", fontsize=8.5, va="center",
+                textcoords="offset points",
             )  # fmt: skip
         axes.axvline(1, color=INK, lw=1)
         if allowed is not None:
             axes.axvline(allowed, color=RED, lw=1.2, ls="--", label=f"allowed: {allowed:g}")
-        axes.set(yticks=place, yticklabels=list(ways), title=title, ylabel="way", xlim=(0, None))
+        axes.set(yticks=place, yticklabels=list(ways), title=title, xlim=(0, None))
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
     drawn[-1, 0].set_xlabel(f"time, as a multiple of {unit}")
