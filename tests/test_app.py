@@ -16,10 +16,11 @@ from vigorlib import runs
 from vigorlib.app import App, help_text, pictures, serve, words
 from vigorlib.app.guard import guard
 from vigorlib.app.pair import match_html, panorama_html
-from vigorlib.app.session import AppError, Session, my_picture, noisy_fix
+from vigorlib.app.session import AppError, Session, my_picture
 from vigorlib.app.views import PIECE_BYTES, Gallery, MapView, QueryList, Upload
 from vigorlib.geometry import great_circle_m
-from vigorlib.located import Match
+from vigorlib.located import Match, metres
+from vigorlib.nearby import noisy_fix
 from vigorlib.uploads import LIMITS
 
 
@@ -83,7 +84,7 @@ def test_locating_answers_as_the_library_does(app):
     assert result.matches == expected.matches
     cards = app.answer.galleries[0].cards
     assert [card["tile"] for card in cards] == [m.tile for m in expected.matches]
-    assert cards[0]["distance"] == words.metres(expected.best.distance_m)
+    assert cards[0]["distance"] == metres(expected.best.distance_m)
 
 
 def test_another_query_takes_the_answers_away(app):
@@ -360,7 +361,7 @@ def test_a_failure_is_told_without_its_text():
      (1300, "1.3 km"), (3_874_400, "3,874 km")],
 )  # fmt: skip
 def test_distances_read_well(value, said):
-    assert words.metres(value) == said
+    assert metres(value) == said
 
 
 @pytest.mark.parametrize(
@@ -473,6 +474,6 @@ def test_views_wait_for_nobody_else():
 def test_visitors_get_the_output_only():
     command = serve.command(port=1234, browser=False)
     assert "--strip_sources=True" in command and "--show_tracebacks=False" in command
-    assert "--VoilaConfiguration.file_allowlist=[]" in command and "--port=1234" in command
+    assert "--VoilaConfiguration.file_denylist=.*" in command and "--port=1234" in command
     settings = serve.environment("smoke", "/data", "/tiles")
     assert settings["VIGOR_APP_TILES"] == "/tiles" and settings["VIGOR_APP_DATA_ROOT"] == "/data"

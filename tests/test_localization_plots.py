@@ -176,14 +176,6 @@ def test_errors_of_circles_are_said_in_words():
     assert [t.get_text() for t in CASES["found_by_radius"]().axes[1].texts] == ["9.0 m", "400 m"]
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [(4.24, "4.2 m"), (9.97, "10 m"), (87.3, "87 m"), (1290, "1.3 km"), (3_874_000, "3,874 km")],
-)
-def test_distances_in_words(value, words):
-    assert localization_plots._metres(value) == words
-
-
 def marks(axes: Axes, marker: str) -> list[tuple[float, float]]:
     """[row, column] of the marks of a kind."""
     found = [line for line in axes.lines if line.get_marker() == marker]

@@ -259,7 +259,8 @@ class _Work:
             except (ImageError, OSError, ValueError) as error:
                 if not self.skip_bad:
                     raise
-                return str(error)
+                path = self.pixels.paths[index]
+                return str(error).replace(str(path), path.name)  # the folder is nobody's business
 
         with ThreadPoolExecutor() as pool:
             yield from pool.map(read, piece)

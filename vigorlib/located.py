@@ -132,6 +132,15 @@ class Result:
         return _write(Path(path), self.geojson())
 
 
+def metres(value: float) -> str:
+    """A distance as people say it: 4.2 m, 87 m, 1.3 km, 3,874 km."""
+    if value < 9.95:
+        return f"{value:.1f} m"
+    if value < 999.5:
+        return f"{value:.0f} m"
+    return f"{value / 1000:.1f} km" if value < 99_950 else f"{value / 1000:,.0f} km"
+
+
 def make_matches(
     tiles: Places,
     found: NDArray[np.int64],

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pyproj import Geod
 from torch import Tensor
 
 from vigorlib.geometry import great_circle_m
@@ -28,6 +29,17 @@ class Near(NamedTuple):
     lat_deg: float
     lon_deg: float
     radius_m: float
+
+
+def noisy_fix(latlon: tuple[float, float], error_m: float, seed: int) -> tuple[float, float]:
+    """A simulated GPS fix: the position, moved up to ``error_m`` in a direction of chance.
+
+    Evenly over the disc, and the same each time for the same seed.
+    """
+    generator = np.random.default_rng(seed)
+    distance, azimuth = error_m * math.sqrt(generator.random()), 360 * generator.random()
+    lon, lat, _ = Geod(ellps="WGS84").fwd(latlon[1], latlon[0], azimuth, distance)
+    return lat, lon
 
 
 def tiles_within(latlon: NDArray[np.float64], near: Near | tuple[float, float, float]) -> Indices:

@@ -17,7 +17,7 @@ from vigorlib.app.pair import match_html, panorama_html
 from vigorlib.app.views import Gallery, MapView
 from vigorlib.explain import PairMaps
 from vigorlib.headings import HeadingSearch
-from vigorlib.located import Match, Result
+from vigorlib.located import Match, Result, metres
 from vigorlib.maps import CityMap, overlay
 
 COLUMNS, SIDE_PX = 10, 96
@@ -233,9 +233,7 @@ class Answer(widgets.VBox):
 
 
 def _on_map(match: Match, method: int, box: list[float], place: list[float]) -> dict[str, Any]:
-    distance = (
-        f", {words.metres(match.error_m)} from the truth" if match.error_m is not None else ""
-    )
+    distance = f", {metres(match.error_m)} from the truth" if match.error_m is not None else ""
     return {
         "tile": match.tile, "rank": match.rank, "method": method,
         "box": [round(v, 2) for v in box], "predicted": [round(v, 2) for v in place],

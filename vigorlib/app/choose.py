@@ -13,11 +13,12 @@ import ipywidgets as widgets
 import numpy as np
 from numpy.typing import NDArray
 
-from vigorlib.app import pictures, words
+from vigorlib.app import pictures
 from vigorlib.app.guard import Guard
 from vigorlib.app.session import MyPicture
 from vigorlib.app.views import QueryList, Upload
 from vigorlib.dataset import Vigor
+from vigorlib.located import metres
 from vigorlib.methods import Method
 from vigorlib.query_filter import find_queries, neighbour, random_query
 
@@ -160,7 +161,7 @@ class TestSet(widgets.VBox):
         return about | {
             "mark": {"right": "✓", "covered": "≈", "wrong": "✗"}[outcome],
             "outcome": outcome,
-            "hint": f"right tile at rank {rank + 1:,}; the answer was {words.metres(error)} off",
+            "hint": f"right tile at rank {rank + 1:,}; the answer was {metres(error)} off",
         }
 
 
@@ -274,7 +275,7 @@ class Methods(widgets.VBox):
             description="search only near a GPS fix", indent=False, layout=WIDE
         )
         self.radius = widgets.SelectionSlider(
-            options=[(words.metres(r), r) for r in (50, 100, 200, 300, 500, 1000, 2000, 5000)],
+            options=[(metres(r), r) for r in (50, 100, 200, 300, 500, 1000, 2000, 5000)],
             value=200,
             description="radius",
         )

@@ -15,11 +15,11 @@ from markdown_it import MarkdownIt
 from vigorlib.app.answer import Answer
 from vigorlib.app.choose import Methods, Mine, TestSet
 from vigorlib.app.guard import guard
-from vigorlib.app.session import AppError, MyPicture, Query, Session, my_picture, noisy_fix
+from vigorlib.app.session import AppError, MyPicture, Query, Session, my_picture
 from vigorlib.app.views import Keys
 from vigorlib.located import Match
 from vigorlib.maps import CityMap
-from vigorlib.nearby import Near
+from vigorlib.nearby import Near, noisy_fix
 from vigorlib.uploads import LIMITS, safe_label
 
 

@@ -31,8 +31,7 @@ def command(address: str = "127.0.0.1", port: int = 8866, browser: bool = True) 
         "--template=vigor",
         "--strip_sources=True",
         "--show_tracebacks=False",
-        "--VoilaConfiguration.file_allowlist=[]",
-        "--VoilaConfiguration.file_denylist=['.*']",
+        "--VoilaConfiguration.file_denylist=.*",
         f"--MappingKernelManager.cull_idle_timeout={IDLE_SECONDS}",
         "--MappingKernelManager.cull_interval=60",
         *([] if browser else ["--no-browser"]),
@@ -64,13 +63,14 @@ def serve(
     port: int = 8866,
     browser: bool = True,
 ) -> int:
-    """Serve until interrupted; Voila's exit status."""
+    """Serve until interrupted; Voila's exit status. On POSIX this process becomes Voila."""
     data_root, tiles = (
         str(Path(p).expanduser().resolve()) if p else "" for p in (data_root, tiles)
     )
-    try:
-        return subprocess.call(
-            command(address, port, browser), env=environment(profile, data_root, tiles, tile_m)
-        )
-    except KeyboardInterrupt:
-        return 0
+    voila, settings = (
+        command(address, port, browser),
+        environment(profile, data_root, tiles, tile_m),
+    )
+    if os.name == "posix":
+        os.execve(voila[0], voila, settings)  # one process: what ends it ends the page
+    return subprocess.call(voila, env=settings)

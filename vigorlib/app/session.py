@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +22,6 @@ from vigorlib.nearby import Near
 from vigorlib.own_pictures import Kind, OwnPicture, prepare
 from vigorlib.uploads import Upload, read_upload, safe_label
 
-METRES_A_DEGREE = 111_194.0
 MATCHES = 50
 MAP_PIXELS, MAP_TILE_PX = 2e6, 64
 """At most: JPEGs well below the megabyte a second that Jupyter lets through."""
@@ -173,22 +171,6 @@ def my_picture(name: str, data: bytes) -> MyPicture:
     """An upload, decoded. Raises :class:`vigorlib.uploads.UploadError` for anything unfit."""
     upload = read_upload(data)
     return MyPicture(safe_label(name), upload, upload.shot.heading_deg, upload.shot.fov_deg)
-
-
-def noisy_fix(latlon: tuple[float, float], error_m: float, seed: int) -> tuple[float, float]:
-    """A simulated GPS fix: the position, moved up to ``error_m`` in a direction of chance.
-
-    Evenly over the disc, and the same each time for the same seed.
-    """
-    generator = np.random.default_rng(seed)
-    distance = error_m * math.sqrt(generator.random())
-    angle = 2 * math.pi * generator.random()
-    lat, lon = latlon
-    north, east = distance * math.cos(angle), distance * math.sin(angle)
-    return (
-        lat + north / METRES_A_DEGREE,
-        lon + east / (METRES_A_DEGREE * math.cos(math.radians(lat))),
-    )
 
 
 def _nearest(latlon: NDArray[np.float64], place: tuple[float, float]) -> int:

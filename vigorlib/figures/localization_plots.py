@@ -28,7 +28,7 @@ from vigorlib.figures.style import (
 )
 from vigorlib.geometry import query_pixel
 from vigorlib.headings import HeadingSearch
-from vigorlib.located import Match, Result
+from vigorlib.located import Match, Result, metres
 from vigorlib.maps import CityMap, Overlay, overlay
 
 Image = NDArray[np.uint8]
@@ -80,7 +80,7 @@ def matches(
         colour, word = FRAMES.get(match.reference, ("", ""))
         photo(axes, tile, frame=colour)
         if match.distance_m is not None:
-            axes.set_xlabel(_metres(match.distance_m), fontsize=8.5, labelpad=3)
+            axes.set_xlabel(metres(match.distance_m), fontsize=8.5, labelpad=3)
         _corner(axes, str(match.rank), (0.04, 0.96), INK, "left", "top")
         if word:
             _corner(axes, word, (0.96, 0.05), colour, "right", "bottom")
@@ -184,7 +184,7 @@ def found_by_radius(
     right.plot(at, median_error_m, "o-", ms=5, color=CYCLE[2])
     for place, error in zip(at, median_error_m, strict=True):
         right.annotate(
-            _metres(error), (place, error), (0, 7), textcoords="offset points", ha="center",
+            metres(error), (place, error), (0, 7), textcoords="offset points", ha="center",
             fontsize=8.5,
         )  # fmt: skip
     right.set(yscale="log", ylabel="median error (m)", title="how far off the answer is")
@@ -258,15 +258,6 @@ def heading_errors(
 
 
 # -- parts -----------------------------------------------------------------------------------
-
-
-def _metres(value: float) -> str:
-    """A distance in words: 4.2 m, 87 m, 1.3 km, 3,874 km."""
-    if value < 9.95:
-        return f"{value:.1f} m"
-    if value < 999.5:
-        return f"{value:.0f} m"
-    return f"{value / 1000:.1f} km" if value < 99_950 else f"{value / 1000:,.0f} km"
 
 
 def _compass(axes: Axes, image: Image, heading_deg: float) -> None:

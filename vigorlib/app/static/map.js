@@ -71,7 +71,7 @@ function render({ model, el }) {
       const [row, column] = match.predicted;
       if (truth.length)
         nodes.push(shape("line", { ...line, class: `vm-error m${match.method}`, x1: column, y1: row, x2: truth[1], y2: truth[0] }));
-      nodes.push(shape("circle", { ...line, class: `vm-predicted m${match.method}`, cx: column, cy: row, r: 6 * unit }, match.label));
+      nodes.push(shape("circle", { ...line, class: `vm-predicted m${match.method}`, cx: column, cy: row, r: 11 * unit }, match.label));
     }
     if (truth.length) {
       const arm = 8 * unit, [row, column] = truth;
