@@ -17,7 +17,7 @@ from measure import record, show
 
 MODULES = (
     "ranks", "mine", "one_query", "growth", "where", "read_images", "training_loop", "full_step",
-    "make_city", "start", "two_runs",
+    "where_training", "make_city", "start", "two_runs",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from vigorlib.training import PairLoss, _optimizer, stages
 
 
 def measured(quick: bool = False) -> list[Row]:
-    cores, steps = 2, 4 if quick else 120
+    cores, steps = 2, 4 if quick else 60
     candidates: dict[str, Work] = {
         "one after the other, both cores each": lambda: _runs(steps, cores, together=False),
         "side by side, one core each": lambda: _runs(steps, 1, together=True),
