@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from vigorlib.evaluation import bootstrap_interval, paired_difference
+from vigorlib.evaluation import SUCCEEDED, bootstrap_interval, paired_difference
 from vigorlib.grid import Job
 from vigorlib.recipes import MAIN_ROWS
 from vigorlib.runs import Run, find
@@ -109,12 +109,12 @@ def yardstick(profile: str, data_root: str = "") -> dict[str, Run]:
 
 
 OUTCOMES = {
-    "top-1 (%)": lambda answers: answers["rank"] < 1,
-    "top-10 (%)": lambda answers: answers["rank"] < 10,
-    "within 10 m (%)": lambda answers: answers["error_m"] < 10,
-    "10 m, given tile (%)": lambda answers: answers["given_error_m"] < 10,
+    "top-1 (%)": SUCCEEDED["top1"],
+    "top-10 (%)": SUCCEEDED["top10"],
+    "within 10 m (%)": SUCCEEDED["within_10m"],
+    "10 m, given tile (%)": SUCCEEDED["given_within_10m"],
 }
-"""Which queries succeeded, from a run's answers: four ways to count."""
+"""Four ways to count."""
 
 
 def shares(runs: dict[str, Run], data_root: str = "") -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,20 @@ from vigorlib.retrieval import Ranking
 
 THRESHOLDS_M: NDArray[np.float64] = 1.1 ** (np.arange(1, 500) / 5)
 """Where the paper's Figure 9 measures: 1.1^(i/5) metres, i = 1..499."""
+Answers = Mapping[str, NDArray[Any]]
+"""What a run answered to each query, by name (:meth:`vigorlib.runs.Run.answers`)."""
+SUCCEEDED: dict[str, Callable[[Answers], NDArray[np.bool_]]] = {
+    "top1": lambda a: a["rank"] < 1,
+    "top5": lambda a: a["rank"] < 5,
+    "top10": lambda a: a["rank"] < 10,
+    "hit_rate": lambda a: a["rank_without_semi_positives"] < 1,
+    "within_10m": lambda a: a["error_m"] < 10,
+    "centre_within_10m": lambda a: a["centre_error_m"] < 10,
+    "given_within_10m": lambda a: a["given_error_m"] < 10,
+    "given_centre_within_10m": lambda a: a["given_centre_error_m"] < 10,
+    "near_top1": lambda a: a["near_rank"] < 1,
+}
+"""Measure -> which queries succeeded by it, (Q,)."""
 RECALL_AT = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 
 

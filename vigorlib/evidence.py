@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vigorlib.ablations import SEEDS, short
 from vigorlib.dataset import Vigor, data_folder
-from vigorlib.evaluation import bootstrap_interval
+from vigorlib.evaluation import SUCCEEDED, bootstrap_interval
 from vigorlib.recipes import get_profile
 from vigorlib.runs import Run, find
 
@@ -23,17 +23,17 @@ Answers = dict[str, NDArray[Any]]
 Outcome = Callable[[Answers], NDArray[np.bool_]]
 
 OUTCOMES: dict[str, Outcome] = {
-    "top-1": lambda a: a["rank"] < 1,
-    "top-5": lambda a: a["rank"] < 5,
-    "top-10": lambda a: a["rank"] < 10,
-    "hit rate": lambda a: a["rank_without_semi_positives"] < 1,
-    "within 10 m": lambda a: a["error_m"] < 10,
-    "within 10 m by the centre": lambda a: a["centre_error_m"] < 10,
-    "within 10 m, tile given": lambda a: a["given_error_m"] < 10,
-    "within 10 m by the centre, tile given": lambda a: a["given_centre_error_m"] < 10,
-    "top-1 near a GPS fix": lambda a: a["near_rank"] < 1,
+    "top-1": SUCCEEDED["top1"],
+    "top-5": SUCCEEDED["top5"],
+    "top-10": SUCCEEDED["top10"],
+    "hit rate": SUCCEEDED["hit_rate"],
+    "within 10 m": SUCCEEDED["within_10m"],
+    "within 10 m by the centre": SUCCEEDED["centre_within_10m"],
+    "within 10 m, tile given": SUCCEEDED["given_within_10m"],
+    "within 10 m by the centre, tile given": SUCCEEDED["given_centre_within_10m"],
+    "top-1 near a GPS fix": SUCCEEDED["near_top1"],
 }
-"""Which queries succeeded, from a run's answers."""
+"""Ways to count, by the names that findings bear."""
 
 
 class Missing(LookupError):

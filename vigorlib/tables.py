@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from vigorlib.evaluation import paired_difference
+from vigorlib.evaluation import SUCCEEDED, paired_difference
 from vigorlib.home import home
 from vigorlib.recipes import get_recipe
 from vigorlib.runs import RECORDED, Run, recorded_runs
@@ -127,15 +127,6 @@ def verdict(one: Run, other: Run, measure: str = "top1") -> str:
         f"{names}: {100 * difference:+.1f} points, 95 % interval "
         f"{100 * low:+.1f} to {100 * high:+.1f}{inside}"
     )
-
-
-SUCCEEDED = {
-    "top1": lambda answers: answers["rank"] < 1,
-    "top5": lambda answers: answers["rank"] < 5,
-    "hit_rate": lambda answers: answers["rank_without_semi_positives"] < 1,
-    "within_10m": lambda answers: answers["error_m"] < 10,
-}
-"""Which queries succeeded, from a run's answers."""
 
 
 def summary(profile: str = "mini") -> str:
