@@ -114,14 +114,14 @@ def verdict(one: Run, other: Run, measure: str = "top1") -> str:
     """
     names = f"{one.title} and {other.title}, {MEASURES[measure]}"
     try:
-        hits = [SUCCEEDED[measure](run.arrays()) for run in (one, other)]
+        first, second = (SUCCEEDED[measure](run.arrays()) for run in (one, other))
     except FileNotFoundError:
         (low, high), (low2, high2) = (run.metrics["intervals"][measure] for run in (one, other))
         apart = low > high2 or low2 > high
         return (
             f"{names}: intervals {'apart' if apart else 'overlap: no difference shown'} (records)"
         )
-    difference, low, high = paired_difference(*hits)
+    difference, low, high = paired_difference(first, second)
     inside = "" if low > 0 or high < 0 else ": none"
     return (
         f"{names}: {100 * difference:+.1f} points, 95 % interval "
