@@ -48,33 +48,3 @@ def test_no_pairs_have_no_similarities():
     a, b, *_ = some_pairs(9)
     none = np.empty(0, dtype=np.int64)
     assert pairs.similarities(torch.from_numpy(a), torch.from_numpy(b), none, none).shape == (0,)
-
-
-def test_greater_is_what_the_sums_say_even_one_bit_apart():
-    a, b, query, tile = some_pairs(1000)
-    a, b = (torch.nn.functional.normalize(torch.from_numpy(x), dim=1) for x in (a, b))
-    exact = pairs.similarities(a, b, query, tile)
-    for than in (
-        exact,
-        np.nextafter(exact, -2),
-        np.nextafter(exact, 2),
-        exact + 0.01,
-        exact - 0.01,
-    ):
-        for gallery in (b, b.T.contiguous().T):
-            found = pairs.greater(a, gallery, query, tile, than)
-            np.testing.assert_array_equal(found, exact > than)
-
-
-def test_numbers_in_order_sort_as_the_sums_do():
-    a, b, *_ = some_pairs(1000)
-    b[8:] = b[:9]  # twice the same: ties
-    b[3] = np.nextafter(b[12], 9)  # and one bit beside
-    a, b = torch.from_numpy(a), torch.from_numpy(b)
-    query, tile = (x.reshape(-1) for x in np.mgrid[:11, :17])
-    exact = pairs.similarities(a, b, query, tile)
-    margin = np.full(len(query), 1000 * 2.0**-50 * 40 * 40)
-    found = pairs.in_order(a, b, query, tile, margin)
-    np.testing.assert_allclose(found, exact, rtol=1e-12)
-    order = np.lexsort((tile, -exact, query))
-    np.testing.assert_array_equal(np.lexsort((tile, -found, query)), order)

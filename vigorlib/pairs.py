@@ -31,72 +31,9 @@ def similarities(
         return out
     from vigorlib import kernels
 
-    a, b, steps = queries.numpy(), gallery.numpy(), summation(queries.shape[1])
-    order = np.argsort(tile, kind="stable")  # neighbours in memory one after the other
-    query, tile, found = query[order], tile[order], np.empty(len(query))
+    a, b, order = queries.numpy(), gallery.numpy(), summation(queries.shape[1])
     kernels.in_threads(
-        lambda part: kernels.pair_sums(a, b, query[part], tile[part], *steps, found[part]),
-        len(query),
-        least=256,
-    )
-    out[order] = found
-    return out
-
-
-def greater(
-    queries: Tensor,
-    gallery: Tensor,
-    query: Indices,
-    tile: Indices,
-    than: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    """(P,) whether :func:`similarities` of these pairs of unit vectors exceed ``than`` (P,).
-
-    Summed in any order first; only where that cannot tell is the prescribed order needed.
-    """
-    margin = 3 * queries.shape[1] * np.finfo(np.float64).eps  # products, and two sums
-    rough = _in_any_order(queries, gallery, query, tile)
-    over = rough > than
-    near = np.flatnonzero(np.abs(rough - than) <= margin)
-    over[near] = similarities(queries, gallery, query[near], tile[near]) > than[near]
-    return over
-
-
-def in_order(
-    queries: Tensor,
-    gallery: Tensor,
-    query: Indices,
-    tile: Indices,
-    margin: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """(P,) numbers that order the pairs of a query as :func:`similarities` would, for less.
-
-    margin: (P,) how far apart two sums have to be to be told apart in any order of summation.
-    """
-    rough = _in_any_order(queries, gallery, query, tile)
-    order = np.lexsort((rough, query))
-    close = (
-        np.diff(rough[order]) <= margin[order[1:]]
-    )  # to the one before; of which query is no harm
-    near = np.union1d(order[1:][close], order[:-1][close])
-    rough[near] = similarities(queries, gallery, query[near], tile[near])
-    return rough
-
-
-def _in_any_order(
-    queries: Tensor, gallery: Tensor, query: Indices, tile: Indices
-) -> NDArray[np.float64]:
-    """(P,) float64 sums, right but for their last bits."""
-    out = np.empty(len(query))
-    if not _compiled(queries, gallery):
-        for part, a_rows, b_rows in _copies(queries, gallery, query, tile):
-            out[part] = (a_rows * b_rows).sum(dim=1).cpu().numpy()
-        return out
-    from vigorlib import kernels
-
-    a, b = queries.numpy(), gallery.numpy()
-    kernels.in_threads(
-        lambda part: kernels.pair_sums_any_order(a, b, query[part], tile[part], out[part]),
+        lambda part: kernels.pair_sums(a, b, query[part], tile[part], *order, out[part]),
         len(query),
         least=256,
     )

@@ -75,7 +75,7 @@ class Products:
 
         The next block may take the same memory.
         """
-        queries = self.queries[rows]
+        queries = self.queries[_stretch(rows)]
         converted = self._convert(queries)
         with _nothing_but_this_precision():
             if self._converted is not None:
@@ -144,6 +144,13 @@ class Products:
         if self.dtype == torch.float64:
             return 2.0**-53
         return 2.0**-24 if self.queries.device.type == "cpu" and not self.low else 2.0**-23
+
+
+def _stretch(rows: Indices | slice) -> Indices | slice:
+    """Rows that follow each other as a slice, which copies nothing."""
+    if isinstance(rows, slice) or rows[-1] - rows[0] != len(rows) - 1:
+        return rows
+    return slice(int(rows[0]), int(rows[-1]) + 1)
 
 
 def _lengths(rows: Tensor) -> Tensor:

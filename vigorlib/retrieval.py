@@ -99,8 +99,7 @@ def best(
     """:func:`search` in descriptors that were checked before.
 
     without: (Q, M) tiles that are never among the best of a query; negative: none. At least k
-    others must be left. unit: False for descriptors of any length, by their dot products; these are
-    returned but for their last bits, since only their order is asked for.
+    others must be left. unit: False for descriptors of any length (then by their dot products).
     """
     return _Search(queries, gallery, k, block_rows, unit).best(without)
 
@@ -151,7 +150,7 @@ class _Search:
 
     def ranking(self, references: Indices) -> Ranking:
         query = np.arange(len(self.queries))
-        own = pairs.similarities(self.queries, self.gallery, query, references[:, 0])
+        own = self._exact(query, references[:, 0])
         positive = np.empty(len(query), dtype=np.int64)
 
         def look(block: scan.Block) -> NDArray[np.bool_]:
@@ -160,8 +159,8 @@ class _Search:
             return crowded | also
 
         self._down_the_ladder(look)
-        semi = self._greater(query.repeat(3), references[:, 1:].reshape(-1), own.repeat(3))
-        without = positive - semi.reshape(-1, 3).sum(axis=1)
+        semi = self._exact(query.repeat(3), references[:, 1:].reshape(-1)).reshape(-1, 3)
+        without = positive - (semi > own[:, None]).sum(axis=1)
         return Ranking(positive, without, self.top, self.similarity)
 
     def best(self, without: Indices | None) -> tuple[Indices, NDArray[np.float64]]:
@@ -195,7 +194,7 @@ class _Search:
         open_pairs = block.between(own - block.margin, own + block.margin)
         unclear = np.zeros(len(own), dtype=np.int64)
         for row, tile in open_pairs:
-            better = row[self._greater(block.rows[row], tile, own[row])]
+            better = row[self._exact(block.rows[row], tile) > own[row]]
             unclear += np.bincount(better, minlength=len(own))
         return open_pairs.above + unclear, open_pairs.crowded
 
@@ -204,7 +203,7 @@ class _Search:
         last = block.kth_largest(self.k)
         candidates = block.between(last - 2 * block.margin, np.full(len(last), np.inf), self.k)
         for row, tile in candidates:
-            exact = self._similarities(block, row, tile)
+            exact = self._exact(block.rows[row], tile)
             order = np.lexsort((tile, -exact, row))
             present, starts = np.unique(row, return_index=True)  # row is sorted already
             chosen = order[starts[:, None] + np.arange(self.k)]
@@ -212,17 +211,8 @@ class _Search:
             self.similarity[block.rows[present]] = exact[chosen]
         return candidates.crowded
 
-    def _similarities(self, block: scan.Block, row: Indices, tile: Indices) -> NDArray[np.float64]:
-        listed = self.queries, self.gallery, block.rows[row], tile
-        if self.unit:
-            return pairs.similarities(*listed)
-        margin = block.margin * (2 if block.last else 2.0**-26)  # of float32 or less, of float64
-        return pairs.in_order(*listed, margin[row])
-
-    def _greater(
-        self, query: Indices, tile: Indices, than: NDArray[np.float64]
-    ) -> NDArray[np.bool_]:
-        return pairs.greater(self.queries, self.gallery, query, tile, than)
+    def _exact(self, query: Indices, tile: Indices) -> NDArray[np.float64]:
+        return pairs.similarities(self.queries, self.gallery, query, tile)
 
 
 # -- checks ----------------------------------------------------------------------------------
