@@ -36,6 +36,7 @@ from vigorlib.figures.geometry_plots import (
 )
 from vigorlib.figures.label_plots import difference_fields, jumping_dot, resolutions, strips
 from vigorlib.figures.ledger_plots import effects
+from vigorlib.figures.promise_plots import kill_moments
 from vigorlib.figures.result_plots import (
     compare_curves,
     error_histogram,
@@ -80,6 +81,7 @@ __all__ = [
     "iou_loss_curve",
     "iou_surface",
     "jumping_dot",
+    "kill_moments",
     "likeness_curves",
     "metre_curves",
     "mosaic",
