@@ -4,6 +4,8 @@ DATA_ROOT ?=
 TILES ?=
 PORT ?= 8866
 BENCH ?=
+# constraints.txt: the very versions of the recorded results
+CONSTRAINTS ?=
 # runs side by side: one a core, but one at a time where they share a GPU
 JOBS ?= $(if $(filter full%,$(PROFILE)),1,$(shell nproc 2>/dev/null || echo 2))
 PYTHON ?= python3
@@ -21,7 +23,7 @@ $(BIN)/.made: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --progress-bar on -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --progress-bar on -e '.[dev]' $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 	@touch $@
 
 env: $(BIN)/.made ## the environment in .venv, from pyproject.toml

@@ -281,3 +281,16 @@ def test_broken_descriptors_are_refused_when_they_are_written(tiles, network, mo
         opened(tiles, network)
     monkeypatch.undo()
     assert len(opened(tiles, network).descriptors) == 12
+
+
+@pytest.mark.parametrize("ending", ["json", "descriptors.npy", "lengths.npy"])
+def test_a_damaged_gallery_is_told_or_computed_again_never_believed(tiles, network, ending):
+    first = opened(tiles, network)
+    (file,) = (tiles.parent / "kept").glob(f"*.{ending}")
+    whole = file.read_bytes()
+    for damaged in (b"", b"{}", whole[: len(whole) // 2]):
+        file.write_bytes(damaged)
+        with pytest.raises(GalleryError, match="are damaged .*remove the folder"):
+            opened(tiles, network)
+    file.write_bytes(whole)
+    assert torch.equal(opened(tiles, network).descriptors.values, first.descriptors.values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import math
@@ -213,6 +214,15 @@ def test_settings_survive_json_and_so_does_their_name(recipe, profile):
     again = type(one)(**stored[0])
     size = type(other)(**stored[1])
     assert again == one and settings_hash(again, size) == settings_hash(one, other)
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch": 0}, {"checkpoint_steps": -1}, {"tile_px": (64,)}, {"panorama_px": (0, 5)}]
+)
+def test_a_profile_that_cannot_be_is_refused_by_name(change):
+    (name,) = change
+    with pytest.raises(ValueError, match=f"{name} .*expected counts of at least 1"):
+        dataclasses.replace(get_profile("smoke"), **change)
 
 
 @given(json_values)

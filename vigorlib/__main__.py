@@ -1,4 +1,4 @@
-"""The library without a notebook: ``python -m vigorlib plan|train|evaluate|localize|recipes|runs``."""
+"""The library without a notebook: ``python -m vigorlib plan|train|evaluate|verify|localize|recipes|runs``."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from vigorlib.dataset import Places
 from vigorlib.descriptors import Descriptors, describe
-from vigorlib.files import write_atomically, write_json
+from vigorlib.files import DamagedFile, new_array, read_sealed, sealed, write_atomically, write_json
 from vigorlib.images import ImageError, Pixels
 from vigorlib.ivfpq import pieces
 from vigorlib.locks import held
@@ -145,18 +145,18 @@ def describe_pictures(
 
 
 def _opened(folder: Path, key: str, fresh: bool) -> StoredGallery:
-    manifest = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-    files, bad = manifest["files"], {int(i): reason for i, reason in manifest["bad"].items()}
     try:
-        values = torch.from_numpy(np.load(folder / f"{key}.descriptors.npy", mmap_mode="c"))
-        lengths = torch.from_numpy(np.load(folder / f"{key}.lengths.npy"))
+        manifest = read_sealed(folder / f"{key}.json")
+        files, bad = manifest["files"], {int(i): reason for i, reason in manifest["bad"].items()}
+        values = torch.from_numpy(np.load(folder / f"{key}.descriptors.npy", "c", False))
+        lengths = torch.from_numpy(np.load(folder / f"{key}.lengths.npy", None, False))
         half = None
         if "moved" not in manifest:  # written before descriptors were checked then
             values = checked(values, "stored gallery")
         elif manifest["moved"] is not None:
-            rough = np.load(folder / f"{key}.half.npy", mmap_mode="c")
+            rough = np.load(folder / f"{key}.half.npy", "c", False)
             half = ShortlistGallery(values, rough, None, manifest["moved"])
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, KeyError, AttributeError) as error:
         raise GalleryError(
             f"the descriptors kept in {folder} are damaged ({error}): remove the folder, and they "
             "are computed again"
@@ -270,7 +270,10 @@ class _Work:
     ) -> None:
         """What older galleries in this folder know, if they are of the same network and size."""
         for manifest in self.folder.glob("*.json"):
-            old = json.loads(manifest.read_text(encoding="utf-8"))
+            try:
+                old = read_sealed(manifest)
+            except DamagedFile:
+                continue
             known = (old.get("format"), old.get("weights"), old.get("input"))
             if known != (FORMAT, self.weights, _input(self.profile)):
                 continue
@@ -306,14 +309,16 @@ class _Work:
         moved = self._check_and_halve()
         write_json(
             self.folder / f"{self.key}.json",
-            {
-                "format": FORMAT,
-                "weights": self.weights,
-                "input": _input(self.profile),
-                "files": self.files,
-                "bad": bad,
-                "moved": moved,
-            },
+            sealed(
+                {
+                    "format": FORMAT,
+                    "weights": self.weights,
+                    "input": _input(self.profile),
+                    "files": self.files,
+                    "bad": {str(index): reason for index, reason in bad.items()},
+                    "moved": moved,
+                }
+            ),
         )
         for file in self.folder.glob("*.*"):
             if file.name.split(".")[0] not in (self.key, "lock") or ".partial" in file.name:
@@ -341,7 +346,7 @@ class _Work:
     def _compact(self, name: str, array: NDArray[np.float32], good: NDArray[np.int64]) -> Path:
         path = self._partial(f"{name}-good")
         shape = (len(good), array.shape[1])
-        out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        out: Any = new_array(path, shape, np.float32)
         for start in range(0, len(good), 4096):  # no second copy in memory
             out[start : start + 4096] = array[good[start : start + 4096]]
         out.flush()
@@ -355,7 +360,7 @@ class _Work:
         path, shape = self._partial(name), (len(self.files), columns)
         if begun:
             return np.lib.format.open_memmap(path, mode="r+")
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        return new_array(path, shape, np.float32)
 
     def _state_file(self) -> Path:
         return self.folder / f"{self.key}.state.partial"
@@ -363,9 +368,14 @@ class _Work:
     def _state(self) -> NDArray[np.bool_]:
         """(tiles,) what an interrupted attempt left done."""
         needed = (self._state_file(), self._partial("descriptors"), self._partial("lengths"))
+        nothing = np.zeros(len(self.files), dtype=bool)
         if not all(file.exists() for file in needed):
-            return np.zeros(len(self.files), dtype=bool)
-        return np.load(self._state_file())
+            return nothing
+        try:
+            state = np.load(self._state_file(), allow_pickle=False)
+        except (ValueError, EOFError):  # damaged: begin again
+            return nothing
+        return state if state.shape == nothing.shape and state.dtype == bool else nothing
 
     def _save_state(self, state: NDArray[np.bool_]) -> None:
         def save(path: Path) -> None:

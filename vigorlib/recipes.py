@@ -112,6 +112,19 @@ class Profile:
     checkpoint_activations: bool = False
     compile: bool = False
 
+    def __post_init__(self) -> None:
+        counts = ("batch", "hybrid_batch", "checkpoint_steps", "watch_queries", "dimension")
+        wrong = [name for name in counts if getattr(self, name) < 1]
+        for name in ("tile_px", "panorama_px"):
+            size = getattr(self, name)
+            wrong += [] if len(size) == 2 and min(size) > 0 else [name]
+        if wrong:
+            given = ", ".join(f"{name} {getattr(self, name)!r}" for name in wrong)
+            raise ValueError(
+                f"profile {self.name!r} has {given}: expected counts of at least 1 and sizes "
+                "(height, width) in pixels"
+            )
+
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

@@ -49,6 +49,7 @@ from vigorlib.figures.localization_plots import (
     pair_in_large,
     picture_steps,
 )
+from vigorlib.figures.promise_plots import kill_moments
 from vigorlib.figures.result_plots import (
     compare_curves,
     error_histogram,
@@ -100,6 +101,7 @@ __all__ = [
     "iou_loss_curve",
     "iou_surface",
     "jumping_dot",
+    "kill_moments",
     "likeness_curves",
     "matches",
     "memory_lines",
