@@ -79,7 +79,7 @@ def _eights(context: Any, x: Any, y: Any, start: Any, stop: Any) -> Any:
 
         total = cgutils.alloca_once_value(builder, ir.Constant(eight, [-0.0] * 8))
         step = ir.Constant(arguments[2].type, 8)
-        with cgutils.for_range_slice(builder, *arguments[2:], step) as (index, _):  # type: ignore[call-arg]
+        with cgutils.for_range_slice(builder, arguments[2], arguments[3], step) as (index, _):
             product = builder.fmul(load(0, index), load(1, index))
             builder.store(builder.fadd(builder.load(total), product), total)
         last = builder.load(total)
