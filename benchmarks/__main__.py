@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from measure import record, show
+from measure import machine, record, show
 
 MODULES = (
     "ranks", "mine", "one_query", "growth", "where", "read_images", "training_loop", "full_step",
@@ -30,9 +30,10 @@ def main(
     if only and only not in MODULES:
         raise typer.BadParameter(f"{only!r}: expected one of {', '.join(MODULES)}")
     for name in (only,) if only else MODULES:
+        before = machine()  # the commit that is measured, not one made meanwhile
         rows = __import__(name).measured(quick)
         show(rows)
-        record(out, name, rows, quick)
+        record(out, name, rows, quick, before)
     print(f"written to {out}")
 
 

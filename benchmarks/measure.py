@@ -157,10 +157,10 @@ def as_json(rows: list[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def record(path: Path, name: str, rows: list[Row], quick: bool) -> None:
+def record(path: Path, name: str, rows: list[Row], quick: bool, where: dict[str, Any]) -> None:
     """Put a benchmark's rows into a record, beside those of the others."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known[name] = {"machine": machine(), "quick": quick, "rows": as_json(rows)}
+    known[name] = {"machine": where, "quick": quick, "rows": as_json(rows)}
     write_json(path, known)
 
 

@@ -17,6 +17,7 @@ MEMORY = {"ours": ({10: 1.0, 100: 1.0}, {10: 1.0, 1000: 1.1}), "whole": ({}, {10
 CASES: dict[str, Callable[[], Figure]] = {
     "price_bars": lambda: figures.price_bars(PRICES, "the product", 1.1, "note"),
     "memory_lines": lambda: figures.memory_lines(MEMORY, {"VIGOR": 500}, 4.0, "note"),
+    "missed_share": lambda: figures.missed_share({32: 0.99, 64: 1.0}, 50, "note"),
 }
 
 pytestmark = pytest.mark.usefixtures("no_window")
@@ -53,3 +54,9 @@ def test_dots_are_measured_and_lines_counted():
     line, dots = axes.lines[:2]
     assert list(dots.get_ydata()) == [1.0, 1.0] and list(line.get_ydata()) == [1.0, 1.1]
     assert 4.0 in axes.lines[4].get_ydata() and 500 in axes.lines[5].get_xdata()
+
+
+def test_what_is_missed_is_what_was_not_found():
+    (axes,) = CASES["missed_share"]().axes
+    assert axes.lines[0].get_xdata().tolist() == [32, 64]
+    assert axes.lines[0].get_ydata() == pytest.approx([1.0, 0.0])

@@ -31,12 +31,15 @@ def similarities(
         return out
     from vigorlib import kernels
 
-    a, b, order = queries.numpy(), gallery.numpy(), summation(queries.shape[1])
+    a, b, steps = queries.numpy(), gallery.numpy(), summation(queries.shape[1])
+    order = np.argsort(tile, kind="stable")  # each tile comes from memory once
+    query, tile, found = query[order], tile[order], np.empty(len(query))
     kernels.in_threads(
-        lambda part: kernels.pair_sums(a, b, query[part], tile[part], *order, out[part]),
+        lambda part: kernels.pair_sums(a, b, query[part], tile[part], *steps, found[part]),
         len(query),
         least=256,
     )
+    out[order] = found
     return out
 
 

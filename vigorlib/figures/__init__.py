@@ -1,7 +1,7 @@
 """Data -> matplotlib Figure: every plot of the book, in one style, nothing global changed."""
 
 from vigorlib.figures.ablation_plots import ablation, forest, share_over
-from vigorlib.figures.cost_plots import memory_lines, price_bars
+from vigorlib.figures.cost_plots import memory_lines, missed_share, price_bars
 from vigorlib.figures.explain_plots import (
     Explained,
     both_position_maps,
@@ -106,6 +106,7 @@ __all__ = [
     "matches",
     "memory_lines",
     "metre_curves",
+    "missed_share",
     "mosaic",
     "network_diagram",
     "offset_arrows",

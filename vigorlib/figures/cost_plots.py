@@ -81,3 +81,24 @@ def memory_lines(
     axes.legend(loc="upper left")
     note(figure, text)
     return figure
+
+
+@styled
+def missed_share(recalls: Mapping[int, float], k: int, text: str = "") -> Figure:
+    """Share of the k best tiles that are missed, over the axes kept of a descriptor."""
+    figure, axes = plt.subplots(figsize=(6.2, 3.2))
+    missed = [100 * (1 - recall) for recall in recalls.values()]
+    axes.plot(list(recalls), missed, "o-", color=BLUE)
+    for width, value in zip(recalls, missed, strict=True):
+        axes.annotate(
+            f"{value:.2f} %", (width, value), (0, 7), fontsize=8.5, ha="center",
+            textcoords="offset points",
+        )  # fmt: skip
+    axes.set(
+        xscale="log", xlabel="axes kept of a descriptor", xticks=list(recalls),
+        xticklabels=list(map(str, recalls)), ylabel=f"of the {k} best tiles missed (%)",
+        ylim=(0, 1.25 * max(*missed, 0.1)),
+    )  # fmt: skip
+    axes.minorticks_off()
+    note(figure, text)
+    return figure
