@@ -33,6 +33,8 @@ from rich.table import Table
 from vigorlib.files import write_json
 
 Work = Callable[[], object]
+REST_S = 0.25
+"""Before each turn: threads of the one before still wait for work, and their waiting counts."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def compare(
             work()
     for _ in range(repeats):
         for name, work in candidates.items():
+            time.sleep(REST_S)
             started, spent = time.perf_counter(), cpu_clock()
             work()
             wall[name].append(time.perf_counter() - started)

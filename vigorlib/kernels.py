@@ -108,23 +108,13 @@ def _half(context: Any, bits: Any) -> Any:
 def half_products(rows, query, out):
     """out[r]: rows[r] * query, added up in float32 in any order.
 
-    rows: (N, D) the bits of float16; query: (D,) float32. Four rows at once: memory is what limits.
+    rows: (N, D) the bits of float16; query: (D,) float32.
     """
-    whole = len(rows) // 4 * 4
-    for r in range(0, whole, 4):
-        a, b, c, d = rows[r], rows[r + 1], rows[r + 2], rows[r + 3]
-        s = t = u = v = np.float32(0)
+    for r in range(len(rows)):
+        total = np.float32(0)
         for i in range(len(query)):
-            s += _half(a[i]) * query[i]  # type: ignore[call-arg]
-            t += _half(b[i]) * query[i]  # type: ignore[call-arg]
-            u += _half(c[i]) * query[i]  # type: ignore[call-arg]
-            v += _half(d[i]) * query[i]  # type: ignore[call-arg]
-        out[r], out[r + 1], out[r + 2], out[r + 3] = s, t, u, v
-    for r in range(whole, len(rows)):
-        s = np.float32(0)
-        for i in range(len(query)):
-            s += _half(rows[r, i]) * query[i]  # type: ignore[call-arg]
-        out[r] = s
+            total += _half(rows[r, i]) * query[i]  # type: ignore[call-arg]
+        out[r] = total
 
 
 # -- blocks ----------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def similarities(
     kernels.in_threads(
         lambda part: kernels.pair_sums(a, b, query[part], tile[part], *steps, found[part]),
         len(query),
-        least=256,
+        least=64,
     )
     out[order] = found
     return out

@@ -123,8 +123,16 @@ def rescore(
         )
     gallery = checked(satellite[listed], "satellite")
     require_fitting(queries, gallery, None, 1)
-    query = np.arange(len(queries)).repeat(tiles.shape[1])
-    exact = pairs.similarities(queries, gallery, query, place.reshape(-1)).reshape(tiles.shape)
+    places, exact = rescored(queries, gallery, place.reshape(tiles.shape))
+    return listed[places], exact
+
+
+def rescored(
+    queries: Tensor, gallery: Tensor, tiles: Indices
+) -> tuple[Indices, NDArray[np.float64]]:
+    """:func:`rescore` in descriptors that were checked before; only the listed ones are read."""
+    query = np.arange(len(tiles)).repeat(tiles.shape[1])
+    exact = pairs.similarities(queries, gallery, query, tiles.reshape(-1)).reshape(tiles.shape)
     order = np.lexsort((tiles, -exact))
     return np.take_along_axis(tiles, order, axis=1), np.take_along_axis(exact, order, axis=1)
 

@@ -74,7 +74,7 @@ class ShortlistGallery:
     def _one(self, query: Tensor, k: int) -> tuple[Indices, NDArray[np.float64]]:
         """(1, k) tiles and similarities of a query (1, D)."""
         listed = self._listed(query.float().cpu().numpy()[0], k)
-        tiles, similarity = retrieval.rescore(query, self.satellite, listed[None])
+        tiles, similarity = retrieval.rescored(query, whole(self.satellite), listed[None])
         return tiles[:, :k], similarity[:, :k]
 
     def _listed(self, query: NDArray[np.float32], k: int) -> Indices:
