@@ -27,13 +27,13 @@ def measured(quick: bool = False) -> list[Row]:
     checkpointed = dataclasses.replace(profile, checkpoint_activations=True)
     candidates: dict[str, Work] = {
         "the convolutions alone, float32": _convolutions(recipe, profile, torch.float32),
-        "float32": _step(recipe, profile, "float32"),
-        "float32, activations recomputed": _step(recipe, checkpointed, "float32"),
+        "float32": step_of(recipe, profile, "float32"),
+        "float32, activations recomputed": step_of(recipe, checkpointed, "float32"),
     }
     if _has_fast_bfloat16():
         candidates |= {
             "the convolutions alone, bfloat16": _convolutions(recipe, profile, torch.bfloat16),
-            "bfloat16": _step(recipe, profile, "bf16"),
+            "bfloat16": step_of(recipe, profile, "bf16"),
         }
     case = f"{batch} pairs, {profile.name}"
     return compare("full step", case, candidates, next(iter(candidates)), repeats=2 if quick else 5)
@@ -43,7 +43,7 @@ def _batch(recipe: Recipe, profile: Profile) -> dict[str, Tensor]:
     return cost.random_batch(profile, stages(recipe, profile, "same-area")[-1])
 
 
-def _step(recipe: Recipe, profile: Profile, precision: str) -> Work:
+def step_of(recipe: Recipe, profile: Profile, precision: str) -> Work:
     """Forward, backward and optimiser of the whole network."""
 
     @functools.cache  # made when first needed: not all networks at once in memory

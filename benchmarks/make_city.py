@@ -27,13 +27,9 @@ def measured(quick: bool = False) -> list[Row]:
         for height, width in PANORAMAS_PX
     }
     rows = compare(
-        "city",
-        f"{count} pictures",
-        candidates,
-        next(iter(candidates)),
-        memory=False,
+        "city", f"{count} pictures", candidates, next(iter(candidates)), memory=False,
         repeats=2 if quick else 5,
-    )
+    )  # fmt: skip
     return [
         dataclasses.replace(row, extra={"a second of CPU": round(count / row.cpu_s, 1)})
         for row in rows

@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -117,6 +118,12 @@ def peak_bytes(work: Work) -> int:
         done.set()
         watcher.join()
     return highest - before
+
+
+def cpu_of_children() -> float:
+    """Seconds of CPU of the processes that this one started and that have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def machine() -> dict[str, Any]:

@@ -5,12 +5,11 @@ Baseline: importing torch, which nothing here can do without.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
-from measure import Row, Work, compare, run_alone
+from measure import Row, Work, compare, cpu_of_children, run_alone
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTS = {
@@ -27,24 +26,13 @@ def measured(quick: bool = False) -> list[Row]:
     starts = dict(list(STARTS.items())[:2]) if quick else STARTS
     candidates: dict[str, Work] = {name: _process(code) for name, code in starts.items()}
     return compare(
-        "start",
-        "a new process",
-        candidates,
-        "import torch",
-        1 if quick else 5,
-        memory=False,
-        cpu_clock=_children,
-    )
+        "start", "a new process", candidates, "import torch", 1 if quick else 5, memory=False,
+        cpu_clock=cpu_of_children,
+    )  # fmt: skip
 
 
 def _process(code: str) -> Work:
     return lambda: subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-def _children() -> float:
-    """Seconds of CPU of the processes that have ended."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from measure import Row, Work, compare, run_alone
-from start import _children
+from measure import Row, Work, compare, cpu_of_children, run_alone
 
 from vigorlib import cost, model
 from vigorlib.recipes import get_profile, get_recipe
@@ -23,30 +22,26 @@ from vigorlib.training import PairLoss, _optimizer, stages
 def measured(quick: bool = False) -> list[Row]:
     cores, steps = 2, 4 if quick else 60
     candidates: dict[str, Work] = {
-        "one after the other, both cores each": lambda: _runs(steps, cores, together=False),
-        "side by side, one core each": lambda: _runs(steps, 1, together=True),
+        "one after the other, both cores each": lambda: one_after_the_other(2, steps, cores),
+        "side by side, one core each": lambda: side_by_side(2, steps, 1),
     }
-    case = f"2 runs of {steps} steps of mini"
     return compare(
-        "two runs",
-        case,
-        candidates,
-        next(iter(candidates)),
-        1 if quick else 5,
-        memory=False,
-        cpu_clock=_children,
-    )
+        "two runs", f"2 runs of {steps} steps of mini", candidates, next(iter(candidates)),
+        1 if quick else 5, memory=False, cpu_clock=cpu_of_children,
+    )  # fmt: skip
 
 
-def _runs(steps: int, threads: int, together: bool) -> None:
+def one_after_the_other(runs: int, steps: int, threads: int) -> None:
+    for _ in range(runs):
+        side_by_side(1, steps, threads)
+
+
+def side_by_side(runs: int, steps: int, threads: int) -> None:
+    """Processes of their own, together."""
     command = [sys.executable, __file__, "--steps", str(steps), str(threads)]
     place = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    running = []
-    for _ in range(2):
-        running.append(subprocess.Popen(command, env=place))
-        if not together:
-            running[-1].wait()
-    if any(process.wait() for process in running):
+    running = [subprocess.Popen(command, env=place) for _ in range(runs)]
+    if any([process.wait() for process in running]):
         raise RuntimeError("a run of the benchmark failed")
 
 
@@ -55,10 +50,8 @@ def _train(steps: int, threads: int) -> None:
     recipe, profile = get_recipe("vigor"), get_profile("mini")
     stage = stages(recipe, profile, "same-area")[-1]
     network = model.build(recipe, profile).to(memory_format=torch.channels_last).train()
-    loss_of, optimizer = (
-        PairLoss(network, stage, recipe, profile.iou_floor),
-        _optimizer(network, profile),
-    )
+    loss_of = PairLoss(network, stage, recipe, profile.iou_floor)
+    optimizer = _optimizer(network, profile)
     batch = cost.random_batch(profile, stage)
     for _ in range(steps):
         loss, _, _ = loss_of(**batch)

@@ -107,7 +107,7 @@ def execute(name: str, target: Path, parameters: dict[str, Any]) -> NotebookNode
     notebook.metadata["reproduced"] = {
         "parameters": parameters,
         "sources": source_hash(notebook, parameters),
-        "records": records_hash(parameters["profile"]) if "profile" in values else "",
+        "records": records_hash(parameters["profile"], notebook) if "profile" in values else "",
         "real_labels": uses_real_labels(notebook),
         "pictures": pictures_hash(notebook),
     }
@@ -212,11 +212,14 @@ def pictures_hash(notebook: NotebookNode) -> str:
     return digest.hexdigest()[:16]
 
 
-def records_hash(profile: str) -> str:
-    """Of all runs and records of a profile: a chapter that shows them is old when they change."""
+def records_hash(profile: str, notebook: NotebookNode) -> str:
+    """Of all runs and records of a profile, and of other records that a chapter names: it is old
+    when they change."""
     digest = hashlib.sha256()
+    text = "".join(cell.source for cell in notebook.cells)
+    named = (file for file in (ROOT / "results").glob("*.json") if file.name in text)
     local = (ROOT / "runs").glob(f"{profile}*/*/record.json")  # mini and mini-short
-    for file in sorted([*local, *(ROOT / "results").glob(f"{profile}*/*.json")]):
+    for file in sorted([*local, *named, *(ROOT / "results").glob(f"{profile}*/*.json")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -239,7 +242,7 @@ def is_fresh(file: Path, parameters: dict[str, Any]) -> bool:
     return (
         stamp.get("sources") == source_hash(notebook, parameters)
         and stamp.get("real_labels") == uses_real_labels(notebook)
-        and stamp.get("records") == records_hash(parameters["profile"])
+        and stamp.get("records") == records_hash(parameters["profile"], notebook)
     )
 
 

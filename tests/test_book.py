@@ -178,6 +178,18 @@ def test_a_chapter_of_real_labels_is_not_that_of_the_citys(small_book, tmp_path,
     assert not chapters.is_fresh(target, SMOKE)
 
 
+def test_a_chapter_is_old_when_a_record_it_names_changes(small_book, tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "ROOT", tmp_path)
+    write_chapter(small_book, "profile = 'smoke'  # shows named.json")
+    target, results = tmp_path / "out.ipynb", tmp_path / "results"
+    results.mkdir()
+    chapters.execute("one", target, SMOKE)
+    (results / "another.json").write_text("1")
+    assert chapters.is_fresh(target, SMOKE)
+    (results / "named.json").write_text("1")
+    assert not chapters.is_fresh(target, SMOKE)
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

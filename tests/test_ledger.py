@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -74,12 +73,6 @@ def test_a_table_has_a_row_an_entry_and_reasons_behind_dashes():
     losses = ledger.rows([ledger.Effect("sign", "loss", None, "seen")], "losses")
     cell = losses.set_index("").loc["sign in Eq. 1", "effect"]
     assert cell.startswith("seen (not trained")
-
-
-def test_a_table_is_the_same_text_each_time_and_escapes_what_it_holds():
-    table = pd.DataFrame({"a": ["x < y & z"], "b": [1]})
-    assert ledger.as_html(table) == ledger.as_html(table.copy())
-    assert "x &lt; y &amp; z" in ledger.as_html(table)
 
 
 def test_the_picture_has_the_largest_effect_first():

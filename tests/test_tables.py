@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vigorlib import runs, tables
@@ -89,3 +90,9 @@ def test_bare_records_are_compared_by_their_intervals():
     assert "intervals apart" in apart
     overlap = tables.verdict(record("vigor", 0.3, 0.4), record("safa", 0.35, 0.5))
     assert "no difference shown" in overlap
+
+
+def test_a_table_is_the_same_text_each_time_and_escapes_what_it_holds():
+    table = pd.DataFrame({"a": ["x < y & z"], "b": [1]})
+    assert tables.wrapped(table) == tables.wrapped(table.copy())
+    assert "x &lt; y &amp; z" in tables.wrapped(table)

@@ -6,7 +6,6 @@ network, counted or computed another way) or from runs that were trained the oth
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -154,24 +153,6 @@ def picture(effects: Iterable[Effect]) -> pd.DataFrame:
 def number(chapter: str) -> str:
     """``04_the_losses`` -> ``4``."""
     return chapter.split("_")[0].lstrip("0")
-
-
-def as_html(table: pd.DataFrame, narrow: Sequence[str] = ()) -> str:
-    """A table whose long cells wrap. narrow: columns of a word or a figure, which do not.
-
-    Written out rather than styled by pandas: no random names, so that the same table is the same text.
-    """
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
-    wide = "white-space: normal; min-width: 6.5em; text-align: left"
-    styles = ["text-align: left" if name in narrow else wide for name in table.columns]
-    body = ""
-    for row in table.itertuples(index=False):
-        cells = "".join(
-            f'<td style="{style}; vertical-align: top">{html.escape(str(value))}</td>'
-            for style, value in zip(styles, row, strict=True)
-        )
-        body += f"<tr>{cells}</tr>\n"
-    return f'<table class="words"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
 
 
 _T, _N, _L, _E, _D, _X = GROUPS

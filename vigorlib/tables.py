@@ -7,6 +7,7 @@ what ran on this machine. What does not exist is a dash.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -149,3 +150,21 @@ def _fresh(run: Run, measure: str) -> str:
 
 def _provenance(run: Run) -> str:
     return f"{run.provenance}, {run.profile.name}, seed {run.seed}"
+
+
+def wrapped(table: pd.DataFrame, narrow: Sequence[str] = ()) -> str:
+    """A table whose long cells wrap. narrow: columns of a word or a figure, which do not.
+
+    Written out rather than styled by pandas: no random names, so that the same table is the same text.
+    """
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
+    wide = "white-space: normal; min-width: 6.5em; text-align: left"
+    styles = ["text-align: left" if name in narrow else wide for name in table.columns]
+    body = ""
+    for row in table.itertuples(index=False):
+        cells = "".join(
+            f'<td style="{style}; vertical-align: top">{html.escape(str(value))}</td>'
+            for style, value in zip(styles, row, strict=True)
+        )
+        body += f"<tr>{cells}</tr>\n"
+    return f'<table class="words"><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>'
