@@ -60,7 +60,7 @@ verify-results: env ## train a recorded result again (PROFILE) and compare withi
 test: env ## all tests, one process a core
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-bench: env ## what searching costs against the bare arithmetic; BENCH=--quick for a look
+bench: env ## an hour: what searching, reading and training cost; BENCH=--quick for a look
 	$(BIN)/python benchmarks $(BENCH)
 
 check: env ## formatting, types, notebook hygiene

@@ -1,6 +1,6 @@
 """All benchmarks: one JSON record and one table.
 
-    make bench                                  # everything: half an hour, 8 GB
+    make bench                                  # everything: an hour, 8 GB
     python benchmarks --quick                   # a few seconds: does everything still run?
     python benchmarks --only ranks --out my.json
 

@@ -17,7 +17,8 @@ MEMORY = {"ours": ({10: 1.0, 100: 1.0}, {10: 1.0, 1000: 1.1}), "whole": ({}, {10
 CASES: dict[str, Callable[[], Figure]] = {
     "price_bars": lambda: figures.price_bars(PRICES, "the product", 1.1, "note"),
     "memory_lines": lambda: figures.memory_lines(MEMORY, {"VIGOR": 500}, 4.0, "note"),
-    "missed_share": lambda: figures.missed_share({32: 0.99, 64: 1.0}, 50, "note"),
+    "time_shares": lambda: figures.time_shares({"a step": {"product": 0.9, "all else": 0.1}}, "note"),
+    "scaling": lambda: figures.scaling({"time (s)": ("pairs", {2: 4.0, 8: 8.0})}, "note"),
 }
 
 pytestmark = pytest.mark.usefixtures("no_window")
@@ -56,7 +57,14 @@ def test_dots_are_measured_and_lines_counted():
     assert 4.0 in axes.lines[4].get_ydata() and 500 in axes.lines[5].get_xdata()
 
 
-def test_what_is_missed_is_what_was_not_found():
-    (axes,) = CASES["missed_share"]().axes
-    assert axes.lines[0].get_xdata().tolist() == [32, 64]
-    assert axes.lines[0].get_ydata() == pytest.approx([1.0, 0.0])
+def test_shares_are_percent():
+    (axes,) = CASES["time_shares"]().axes
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([90, 10])
+
+
+def test_in_proportion_is_a_line_from_nothing_through_one_end():
+    points = {"time (s)": ("pairs", {2: 4.0, 8: 8.0})}
+    for first, reached in (("", 8.0), ("time (s)", 16.0)):
+        (axes,) = figures.scaling(points, first=first).axes
+        assert axes.lines[0].get_ydata().tolist() == [0, reached]
+        assert axes.lines[1].get_ydata().tolist() == [4.0, 8.0]

@@ -80,6 +80,19 @@ def test_a_querys_own_tiles_are_never_hard(references):
         assert not set(row) & set(references[query])
 
 
+def test_a_pool_that_waits_before_it_copies_is_the_same_when_it_is_asked():
+    rng = np.random.default_rng(0)
+    steps = [(rng.permutation(9)[:3], rng.permutation(12)[:3]) for _ in range(8)]
+    values = torch.randn(8, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    at_once, waiting = Pool(9, 12, 4), Pool(9, 12, 4, wait=5)
+    for (queries, tiles), (ground, satellite) in zip(steps, values, strict=True):
+        for pool in (at_once, waiting):
+            pool.update(queries, ground, tiles, satellite)
+    assert not (waiting.ground == at_once.ground).all()  # three steps still lie on the device
+    for name, value in waiting.state_dict().items():
+        assert (value == at_once.state_dict()[name]).all()
+
+
 def test_the_pool_keeps_what_training_saw_last():
     pool = Pool(3, 3, 2)
     for value in (1.0, 2.0):

@@ -97,17 +97,32 @@ class OverlapFreeBatches:
 class Pool:
     """Descriptors of every query and tile as training last saw them (first in, first out).
 
-    ground: (Q, D) and satellite: (N, D), zero until seen.
+    ground: (Q, D) and satellite: (N, D), zero until seen. wait: steps whose descriptors may lie on
+    the device before they are copied, so that no step waits for a GPU to be done.
     """
 
-    def __init__(self, queries: int, tiles: int, dimension: int) -> None:
+    def __init__(self, queries: int, tiles: int, dimension: int, wait: int = 1) -> None:
         self.ground = torch.zeros(queries, dimension)
         self.satellite = torch.zeros(tiles, dimension)
+        self.wait = wait
+        self._uncopied: list[tuple[Indices, Tensor, Indices, Tensor]] = []
 
     def update(self, queries: Indices, ground: Tensor, tiles: Indices, satellite: Tensor) -> None:
         """Remember the descriptors of one step: (B, D) each."""
-        self.ground[torch.from_numpy(queries)] = ground.detach().cpu().float()
-        self.satellite[torch.from_numpy(tiles)] = satellite.detach().cpu().float()
+        self._uncopied.append((queries, ground.detach(), tiles, satellite.detach()))
+        if len(self._uncopied) >= self.wait:
+            self._copy()
+
+    def _copy(self) -> None:
+        for (
+            queries,
+            ground,
+            tiles,
+            satellite,
+        ) in self._uncopied:  # in this order: the last one counts
+            self.ground[torch.from_numpy(queries)] = ground.cpu().float()
+            self.satellite[torch.from_numpy(tiles)] = satellite.cpu().float()
+        self._uncopied.clear()
 
     def hardest(
         self,
@@ -126,6 +141,7 @@ class Pool:
         the same sets whatever computes them; among equals the tile that was drawn first, so that
         a query not seen yet gets random tiles. chunk: queries at a time.
         """
+        self._copy()
         tiles = rng.permutation(candidates)[:sample]
         keep = min(keep, len(tiles) - references.shape[1])
         if keep < 1:
@@ -144,9 +160,11 @@ class Pool:
         return tiles[hard]
 
     def state_dict(self) -> dict[str, Tensor]:
+        self._copy()
         return {"ground": self.ground, "satellite": self.satellite}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._uncopied.clear()
         self.ground.copy_(state["ground"])
         self.satellite.copy_(state["satellite"])
 

@@ -297,7 +297,7 @@ class Trainer:
         self.optimizer = self.accelerator.prepare_optimizer(_optimizer(network, profile))
         self.sampler = OverlapFreeBatches(data.references, self._training_queries())
         self.pool = (
-            Pool(len(data), len(data.tiles), network.dimension)
+            Pool(len(data), len(data.tiles), network.dimension, 64 if device.type == "cuda" else 1)
             if recipe.mining and processes.is_main()
             else None
         )

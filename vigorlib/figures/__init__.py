@@ -1,7 +1,7 @@
 """Data -> matplotlib Figure: every plot of the book, in one style, nothing global changed."""
 
 from vigorlib.figures.ablation_plots import ablation, forest, share_over
-from vigorlib.figures.cost_plots import memory_lines, missed_share, price_bars
+from vigorlib.figures.cost_plots import memory_lines, price_bars, scaling, time_shares
 from vigorlib.figures.explain_plots import (
     Explained,
     both_position_maps,
@@ -106,7 +106,6 @@ __all__ = [
     "matches",
     "memory_lines",
     "metre_curves",
-    "missed_share",
     "mosaic",
     "network_diagram",
     "offset_arrows",
@@ -121,6 +120,7 @@ __all__ = [
     "recall_curves",
     "removal_curves",
     "resolutions",
+    "scaling",
     "share_bars",
     "share_over",
     "shared_views",
@@ -129,6 +129,7 @@ __all__ = [
     "stacked_shares",
     "strips",
     "surest_first",
+    "time_shares",
     "trade_off",
     "training_curves",
     "triplet_curves",

@@ -17,11 +17,12 @@ def price_bars(
     unit: str,
     allowed: float | None = None,
     text: str = "",
+    quantity: str = "time",
 ) -> Figure:
     """CPU time (bars) and wall time (marks) as multiples of a unit of work.
 
     panels: title -> way -> (CPU ratio, wall ratio), the ways from top to bottom. unit: what costs 1.
-    allowed: a limit to mark.
+    allowed: a limit to mark. quantity: "speed", if the ratios are those of 1 / time.
     """
     counts = [len(ways) for ways in panels.values()]
     figure, drawn = plt.subplots(
@@ -44,7 +45,7 @@ def price_bars(
         axes.set(yticks=place, yticklabels=list(ways), title=title, xlim=(0, None))
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-    drawn[-1, 0].set_xlabel(f"time, as a multiple of {unit}")
+    drawn[-1, 0].set_xlabel(f"{quantity}, as a multiple of {unit}")
     figure.legend(*drawn[0, 0].get_legend_handles_labels(), loc="outside upper right", ncol=3)
     note(figure, text)
     return figure
@@ -84,21 +85,47 @@ def memory_lines(
 
 
 @styled
-def missed_share(recalls: Mapping[int, float], k: int, text: str = "") -> Figure:
-    """Share of the k best tiles that are missed, over the axes kept of a descriptor."""
-    figure, axes = plt.subplots(figsize=(6.2, 3.2))
-    missed = [100 * (1 - recall) for recall in recalls.values()]
-    axes.plot(list(recalls), missed, "o-", color=BLUE)
-    for width, value in zip(recalls, missed, strict=True):
-        axes.annotate(
-            f"{value:.2f} %", (width, value), (0, 7), fontsize=8.5, ha="center",
-            textcoords="offset points",
-        )  # fmt: skip
-    axes.set(
-        xscale="log", xlabel="axes kept of a descriptor", xticks=list(recalls),
-        xticklabels=list(map(str, recalls)), ylabel=f"of the {k} best tiles missed (%)",
-        ylim=(0, 1.25 * max(*missed, 0.1)),
+def time_shares(panels: Mapping[str, Mapping[str, float]], text: str = "") -> Figure:
+    """What a whole is made of: title -> part -> share of the whole, the parts from top to bottom."""
+    counts = [len(parts) for parts in panels.values()]
+    figure, drawn = plt.subplots(
+        len(panels), 1, figsize=(6.8, 0.6 * len(panels) + 0.3 * sum(counts) + 0.3), squeeze=False,
+        sharex=True, height_ratios=counts,
     )  # fmt: skip
-    axes.minorticks_off()
+    for axes, (title, parts) in zip(drawn[:, 0], panels.items(), strict=True):
+        place, values = np.arange(len(parts)), 100 * np.array(list(parts.values()))
+        bars = axes.barh(place, values, height=0.66, color=BLUE)
+        axes.bar_label(bars, fmt="%.1f", padding=4, fontsize=8.5)
+        axes.set(yticks=place, yticklabels=list(parts), title=title)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+    drawn[-1, 0].set(xlabel="share of the time (%)", xlim=(0, 100))
+    note(figure, text)
+    return figure
+
+
+@styled
+def scaling(
+    panels: Mapping[str, tuple[str, Mapping[float, float]]], text: str = "", first: str = ""
+) -> Figure:
+    """How costs grow, each from zero: measured, and what they were in proportion.
+
+    panels: label of the y axis with its unit -> (label of the x axis, {x: cost}). The dashed line runs
+    through the largest x, or through the smallest for the label that is ``first``.
+    """
+    figure, drawn = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.1), squeeze=False)
+    for axes, (label, (below, points)) in zip(drawn[0], panels.items(), strict=True):
+        x, y = np.array(list(points.items()), dtype=float).T
+        through = 0 if label == first else -1
+        axes.plot([0, x[-1]], [0, y[through] / x[through] * x[-1]], "--", color=ORANGE, lw=1.4)
+        axes.plot(x, y, "o-", color=BLUE, ms=5)
+        axes.set(xlabel=below, ylabel=label, xlim=(0, 1.06 * x[-1]), ylim=(0, None))
+    figure.legend(
+        handles=[
+            plt.Line2D([], [], color=BLUE, marker="o", ms=5, label="measured"),
+            plt.Line2D([], [], color=ORANGE, ls="--", lw=1.4, label="in proportion"),
+        ],
+        loc="outside upper left", ncol=2,
+    )  # fmt: skip
     note(figure, text)
     return figure
