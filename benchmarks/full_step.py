@@ -35,8 +35,21 @@ def measured(quick: bool = False) -> list[Row]:
             "the convolutions alone, bfloat16": _convolutions(recipe, profile, torch.bfloat16),
             "bfloat16": step_of(recipe, profile, "bf16"),
         }
-    case = f"{batch} pairs, {profile.name}"
-    return compare("full step", case, candidates, next(iter(candidates)), repeats=2 if quick else 5)
+    case, repeats = f"{batch} pairs, {profile.name}", 2 if quick else 5
+    rows = compare("full step", case, candidates, next(iter(candidates)), repeats=repeats)
+    return rows + _layouts(recipe, dataclasses.replace(profile, batch=1, hybrid_batch=1), repeats)
+
+
+def _layouts(recipe: Recipe, profile: Profile, repeats: int) -> list[Row]:
+    """The convolutions with colours of a pixel side by side in memory, and a plane a colour."""
+    candidates: dict[str, Work] = {
+        "channels last": _convolutions(recipe, profile, torch.float32),
+        "a plane a channel": _convolutions(
+            recipe, profile, torch.float32, layout=torch.contiguous_format
+        ),
+    }
+    case = f"1 pair, {profile.name}, float32"
+    return compare("layout", case, candidates, "channels last", repeats)
 
 
 def _batch(recipe: Recipe, profile: Profile) -> dict[str, Tensor]:
@@ -66,11 +79,20 @@ def step_of(recipe: Recipe, profile: Profile, precision: str) -> Work:
     return step
 
 
-def _convolutions(recipe: Recipe, profile: Profile, kind: torch.dtype) -> Work:
+def _convolutions(
+    recipe: Recipe,
+    profile: Profile,
+    kind: torch.dtype,
+    layout: torch.memory_format = torch.channels_last,
+) -> Work:
     torch.manual_seed(0)
     network = model.build(recipe, profile, imagenet=False).to(kind)
-    network = network.to(memory_format=torch.channels_last).train()
-    batch = _batch(recipe, profile)
+    network = network.to(memory_format=layout).train()
+    batch = {
+        name: values.contiguous(memory_format=layout)
+        for name, values in _batch(recipe, profile).items()
+        if values.ndim == 4
+    }
 
     def work() -> None:
         network.zero_grad(set_to_none=True)
