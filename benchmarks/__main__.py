@@ -18,7 +18,7 @@ from measure import machine, record, show
 
 MODULES = (
     "ranks", "mine", "one_query", "growth", "where", "read_images", "training_loop", "full_step",
-    "where_training", "growth_training", "make_city", "start", "two_runs",
+    "layouts", "where_training", "growth_training", "make_city", "start", "two_runs",
 )  # fmt: skip
 
 

@@ -26,30 +26,17 @@ def measured(quick: bool = False) -> list[Row]:
     )
     checkpointed = dataclasses.replace(profile, checkpoint_activations=True)
     candidates: dict[str, Work] = {
-        "the convolutions alone, float32": _convolutions(recipe, profile, torch.float32),
+        "the convolutions alone, float32": convolutions(recipe, profile, torch.float32),
         "float32": step_of(recipe, profile, "float32"),
         "float32, activations recomputed": step_of(recipe, checkpointed, "float32"),
     }
     if _has_fast_bfloat16():
         candidates |= {
-            "the convolutions alone, bfloat16": _convolutions(recipe, profile, torch.bfloat16),
+            "the convolutions alone, bfloat16": convolutions(recipe, profile, torch.bfloat16),
             "bfloat16": step_of(recipe, profile, "bf16"),
         }
-    case, repeats = f"{batch} pairs, {profile.name}", 2 if quick else 5
-    rows = compare("full step", case, candidates, next(iter(candidates)), repeats=repeats)
-    return rows + _layouts(recipe, dataclasses.replace(profile, batch=1, hybrid_batch=1), repeats)
-
-
-def _layouts(recipe: Recipe, profile: Profile, repeats: int) -> list[Row]:
-    """The convolutions with colours of a pixel side by side in memory, and a plane a colour."""
-    candidates: dict[str, Work] = {
-        "channels last": _convolutions(recipe, profile, torch.float32),
-        "a plane a channel": _convolutions(
-            recipe, profile, torch.float32, layout=torch.contiguous_format
-        ),
-    }
-    case = f"1 pair, {profile.name}, float32"
-    return compare("layout", case, candidates, "channels last", repeats)
+    case = f"{batch} pairs, {profile.name}"
+    return compare("full step", case, candidates, next(iter(candidates)), repeats=2 if quick else 5)
 
 
 def _batch(recipe: Recipe, profile: Profile) -> dict[str, Tensor]:
@@ -79,7 +66,7 @@ def step_of(recipe: Recipe, profile: Profile, precision: str) -> Work:
     return step
 
 
-def _convolutions(
+def convolutions(
     recipe: Recipe,
     profile: Profile,
     kind: torch.dtype,

@@ -1,6 +1,6 @@
 """How a training step grows: with the pictures' size, with the batch, with processes side by side.
 
-Picture sizes: the paper's network, one pair, forward and backward. Batches: the network of profile
+Picture sizes: the paper's network, two pairs, forward and backward. Batches: the network of profile
 mini. Processes: runs of their own, a thread each, as the grid starts them; what counts is how many
 steps all of them do in a second.
 """
@@ -26,17 +26,17 @@ def measured(quick: bool = False) -> list[Row]:
 
 
 def _sizes(quick: bool) -> list[Row]:
-    """The paper's panoramas are twice as wide as its tiles and as high."""
+    """A pair is two tiles and a panorama, as high as a tile and twice as wide."""
     recipe, sizes = get_recipe("vigor"), TILES_PX[:2] if quick else TILES_PX
     candidates: dict[str, Work] = {}
     for size in sizes:
         profile = dataclasses.replace(
-            get_profile("smoke" if quick else "full"), batch=1, hybrid_batch=1, pretrained=False,
+            get_profile("smoke" if quick else "full"), batch=2, hybrid_batch=2, pretrained=False,
             tile_px=(size, size), panorama_px=(size, 2 * size),
         )  # fmt: skip
         candidates[f"{size} px"] = step_of(recipe, profile, "float32")
-    extra = {name: {"pixels": 3 * size**2} for name, size in zip(candidates, sizes, strict=True)}
-    return compare("picture size", "one pair", candidates, next(iter(candidates)), extra=extra)
+    extra = {name: {"pixels": 4 * size**2} for name, size in zip(candidates, sizes, strict=True)}
+    return compare("picture size", "two pairs", candidates, next(iter(candidates)), extra=extra)
 
 
 def _batches(quick: bool) -> list[Row]:

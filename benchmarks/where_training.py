@@ -1,7 +1,7 @@
 """Where the time of training goes: an epoch's first steps under torch's profiler, one thread, by step.
 
 The share of each kind of operation in the loop of :class:`vigorlib.training.Trainer`, everything
-included; "all else" is Python, batches and small operations.
+included; "all else" is Python, drawing and reading batches.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ KINDS = {
     "optimiser": ("foreach", "fused_adam", "adamw"),
     "copies and types": ("copy_", "_to_copy", "contiguous", "clone"),
 }
+SMALL = "small operations"
 
 
 def measured(quick: bool = False) -> list[Row]:
@@ -52,7 +53,7 @@ def measured(quick: bool = False) -> list[Row]:
 
 
 def _rows(watched: profile, whole: float, case: str) -> list[Row]:
-    seconds = dict.fromkeys([*KINDS, "all else"], 0.0)
+    seconds = dict.fromkeys([*KINDS, SMALL, "all else"], 0.0)
     for event in watched.key_averages():
         if (kind := _kind(event.key)) is not None:
             seconds[kind] += event.self_cpu_time_total / 1e6
@@ -64,7 +65,7 @@ def _rows(watched: profile, whole: float, case: str) -> list[Row]:
 
 
 def _kind(operation: str) -> str | None:
-    """The first kind whose name the operation bears: ``aten::addmm`` is a product."""
+    """The first kind whose name the operation bears: ``aten::addmm`` is a product. None: of Python."""
     name = operation.removeprefix("aten::").lower()
     for kind, parts in KINDS.items():
         if kind.startswith("products"):
@@ -72,7 +73,7 @@ def _kind(operation: str) -> str | None:
                 return kind
         elif any(part in name for part in parts):
             return kind
-    return None
+    return SMALL if operation.startswith("aten::") else None
 
 
 if __name__ == "__main__":
