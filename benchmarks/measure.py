@@ -66,16 +66,18 @@ def compare(
     baseline: str | tuple[str, ...],
     repeats: int = 5,
     memory: bool = True,
+    warm: bool = True,
     extra: Mapping[str, Mapping[str, Any]] | None = None,
     cpu_clock: Callable[[], float] = time.process_time,
 ) -> list[Row]:
     """Let the candidates take turns. baseline: a candidate's name, or several of which the quickest
-    counts. extra: figures to note with a candidate. cpu_clock: another one for work that other
-    processes do."""
+    counts. memory: look at the peak, in a call that is not timed. warm: without it, one call that
+    does not count. extra: figures to note with a candidate. cpu_clock: another one for work that
+    other processes do."""
     peaks = {name: peak_bytes(work) if memory else None for name, work in candidates.items()}
     wall: dict[str, list[float]] = {name: [] for name in candidates}
     cpu: dict[str, list[float]] = {name: [] for name in candidates}
-    if not memory:
+    if warm and not memory:
         for work in candidates.values():  # imports, compilation, first touch of files
             work()
     for _ in range(repeats):

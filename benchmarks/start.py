@@ -26,8 +26,8 @@ def measured(quick: bool = False) -> list[Row]:
     starts = dict(list(STARTS.items())[:2]) if quick else STARTS
     candidates: dict[str, Work] = {name: _process(code) for name, code in starts.items()}
     return compare(
-        "start", "a new process", candidates, "import torch", 1 if quick else 5, memory=False,
-        cpu_clock=cpu_of_children,
+        "start", "a new process", candidates, "import torch", 1 if quick else 5,
+        memory=False, warm=False, cpu_clock=cpu_of_children,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def measured(quick: bool = False) -> list[Row]:
     }
     return compare(
         "two runs", f"2 runs of {steps} steps of mini", candidates, next(iter(candidates)),
-        1 if quick else 5, memory=False, cpu_clock=cpu_of_children,
+        1 if quick else 5, memory=False, warm=False, cpu_clock=cpu_of_children,
     )  # fmt: skip
 
 
