@@ -16,9 +16,9 @@ from measure import Row, Work, compare, cpu_of_children, run_alone
 
 from vigorlib.recipes import get_profile, get_recipe
 
-TILES_PX = (64, 128, 192, 256, 320)
+TILES_PX = (64, 128, 192, 256)
 BATCHES = (4, 8, 16, 32, 64)
-PROCESSES = (1, 2, 3, 4)
+PROCESSES = (1, 2, 4)
 
 
 def measured(quick: bool = False) -> list[Row]:
