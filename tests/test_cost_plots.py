@@ -17,7 +17,9 @@ MEMORY = {"ours": ({10: 1.0, 100: 1.0}, {10: 1.0, 1000: 1.1}), "whole": ({}, {10
 CASES: dict[str, Callable[[], Figure]] = {
     "price_bars": lambda: figures.price_bars(PRICES, "the product", 1.1, "note"),
     "memory_lines": lambda: figures.memory_lines(MEMORY, {"VIGOR": 500}, 4.0, "note"),
-    "time_shares": lambda: figures.time_shares({"a step": {"product": 0.9, "all else": 0.1}}, "note"),
+    "time_shares": lambda: figures.time_shares(
+        {"a step": {"product": 0.9, "all else": 0.1}}, "note"
+    ),
     "scaling": lambda: figures.scaling({"time (s)": ("pairs", {2: 4.0, 8: 8.0})}, "note"),
 }
 
@@ -48,6 +50,12 @@ def test_bars_are_cpu_time_and_marks_wall_time():
     assert [bar.get_width() for bar in small.patches] == [1.0, 1.05]
     assert small.lines[0].get_xdata().tolist() == [1.0, 1.1]
     assert [tick.get_text() for tick in large.get_yticklabels()] == ["ours"]
+
+
+def test_the_longest_bar_of_any_panel_is_seen_whole():
+    figure = figures.price_bars({"a": {"x": (1, 1)}, "b": {"y": (90, 80)}}, "the product")
+    assert all(axes.get_xlim()[1] > 90 for axes in figure.axes)
+    assert figure.axes[0].texts[0].get_position()[0] > 1  # a short bar's number stands beside it
 
 
 def test_dots_are_measured_and_lines_counted():

@@ -29,20 +29,23 @@ def price_bars(
         len(panels), 1, figsize=(7.4, 0.55 * len(panels) + 0.36 * sum(counts) + 0.5), squeeze=False,
         sharex=True, height_ratios=counts,
     )  # fmt: skip
+    longest = max(max(pair) for ways in panels.values() for pair in ways.values())
     for axes, (title, ways) in zip(drawn[:, 0], panels.items(), strict=True):
         cpu, wall = np.array(list(ways.values())).T
         place = np.arange(len(ways))
         axes.barh(place, cpu, height=0.62, color=BLUE, label="CPU time")
         axes.plot(wall, place, "D", ms=5, color=ORANGE, mec=INK, mew=0.6, label="wall time")
-        for y, value in zip(place, cpu, strict=True):
+        for y, pair in zip(place, zip(cpu, wall, strict=True), strict=True):
+            fits = pair[0] > 0.08 * longest
             axes.annotate(
-                f"{value:.2f}", (0, y), (5, 0), color="white", fontsize=8.5, va="center",
+                f"{pair[0]:.2f}", (0 if fits else max(pair), y), (5 if fits else 8, 0),
+                color="white" if fits else INK, fontsize=8.5, va="center",
                 textcoords="offset points",
             )  # fmt: skip
         axes.axvline(1, color=INK, lw=1)
         if allowed is not None:
             axes.axvline(allowed, color=RED, lw=1.2, ls="--", label=f"allowed: {allowed:g}")
-        axes.set(yticks=place, yticklabels=list(ways), title=title, xlim=(0, None))
+        axes.set(yticks=place, yticklabels=list(ways), title=title, xlim=(0, 1.06 * longest))
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
     drawn[-1, 0].set_xlabel(f"{quantity}, as a multiple of {unit}")
@@ -113,8 +116,12 @@ def scaling(
     panels: label of the y axis with its unit -> (label of the x axis, {x: cost}). The dashed line runs
     through the largest x, or through the smallest for the label that is ``first``.
     """
-    figure, drawn = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.1), squeeze=False)
-    for axes, (label, (below, points)) in zip(drawn[0], panels.items(), strict=True):
+    lines, columns = -(-len(panels) // 2), min(len(panels), 2)
+    size = (3.7 * columns, 2.8 * lines)
+    figure, drawn = plt.subplots(lines, columns, figsize=size, squeeze=False)
+    for axes in drawn.flat[len(panels) :]:
+        axes.remove()
+    for axes, (label, (below, points)) in zip(drawn.flat, panels.items(), strict=False):
         x, y = np.array(list(points.items()), dtype=float).T
         through = 0 if label == first else -1
         axes.plot([0, x[-1]], [0, y[through] / x[through] * x[-1]], "--", color=ORANGE, lw=1.4)

@@ -66,7 +66,8 @@ def trade_off(
                 textcoords="offset points",
             )  # fmt: skip
     axes.set(xscale="log", xlabel="time a query (ms)", ylabel=ylabel, ylim=(None, 1.03))
-    axes.yaxis.set_major_formatter("{x:.0%}")
+    fine = min(share for points in curves.values() for _, share, _ in points) > 0.95
+    axes.yaxis.set_major_formatter("{x:.1%}" if fine else "{x:.0%}")
     axes.legend(loc="lower right")
     note(figure, text)
     return figure
