@@ -27,7 +27,7 @@ from vigorlib import runs
 from vigorlib.app import serve
 
 pytest.importorskip("playwright.sync_api")
-from playwright.sync_api import Error, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Error, Page, expect, sync_playwright
 
 MATCHES = 50
 PATIENCE_MS = 60_000
@@ -201,23 +201,23 @@ def test_the_chosen_query_is_shown_with_north_marked(page):
     expect(shown).not_to_have_attribute("src", first)
 
 
-def hover_till(over: Locator, seen: Locator, tries: int = 10) -> None:
-    """Hover, again if a picture that loads late moved the page beneath the pointer."""
+def hovered_on_the_map(page: Page, tries: int = 10) -> str:
+    """Hover a match of the query's city till the map shows it; the map comes later than the cards."""
     for _ in range(tries):
-        over.page.mouse.move(0, 0)
-        over.hover()
+        tile = page.locator(".vm-tile").first.get_attribute("data-tile")
+        page.mouse.move(0, 0)
+        page.locator(f".vg-card[data-tile='{tile}']").hover()
         with contextlib.suppress(AssertionError):
-            return expect(seen).to_be_attached(timeout=2_000)
-    expect(seen).to_be_attached(timeout=2_000)
+            expect(page.locator(f".vm-tile.hovered[data-tile='{tile}']")).to_be_attached(
+                timeout=2_000
+            )
+            return tile
+    raise AssertionError("no match that was hovered was shown on the map")
 
 
 def test_hovering_a_match_shows_it_on_the_map_and_the_reverse(page):
     locate(page)
-    tile = page.locator(".vm-tile").first.get_attribute("data-tile")  # of the query's city
-    hover_till(
-        page.locator(f".vg-card[data-tile='{tile}']"),
-        page.locator(f".vm-tile.hovered[data-tile='{tile}']"),
-    )
+    tile = hovered_on_the_map(page)
     page.locator(".vg-head").first.hover()
     expect(page.locator(".vm-tile.hovered")).to_have_count(0)
     page.locator(f".vm-tile[data-tile='{tile}']").dispatch_event("pointermove")

@@ -90,7 +90,9 @@ def test_two_processes_follow_one(one, two):
     losses = [[entry["loss"] for entry in r["history"]["losses"]] for r in (record, shared)]
     assert len(losses[0]) > 10
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
-    assert shared["history"]["watched"] == record["history"]["watched"]
+    for alone, together in zip(*(r["history"]["watched"] for r in (record, shared)), strict=True):
+        one_query = 1 / alone["queries"]  # rounding may decide for one that is all but a tie
+        assert numbers(together) == pytest.approx(numbers(alone), abs=1.01 * one_query)
     for name in ("rank", "rank_without_semi_positives"):
         assert (shared_arrays[name] == arrays[name]).all()
     assert numbers(shared["metrics"]) == pytest.approx(numbers(record["metrics"]), rel=1e-5)
