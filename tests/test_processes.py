@@ -92,9 +92,10 @@ def test_two_processes_follow_one(one, two):
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     for alone, together in zip(*(r["history"]["watched"] for r in (record, shared)), strict=True):
         one_query = 1 / alone["queries"]  # rounding may decide for one that is all but a tie
-        assert numbers(together) == pytest.approx(numbers(alone), abs=1.01 * one_query)
+        assert together == pytest.approx(alone, abs=1.01 * one_query)
     for name in ("rank", "rank_without_semi_positives"):
-        assert (shared_arrays[name] == arrays[name]).all()
+        apart = np.abs(shared_arrays[name] - arrays[name])
+        assert apart.max() <= 1 and (apart > 0).sum() <= 1, apart  # a tie but for rounding
     assert numbers(shared["metrics"]) == pytest.approx(numbers(record["metrics"]), rel=1e-5)
 
 
