@@ -84,7 +84,7 @@ def two(city_root, tmp_path_factory):
 
 
 def test_two_processes_follow_one(one, two):
-    """The same global batch: the same losses to 1e-4, the same ranks and metrics at the end."""
+    """The same global batch: losses to 1e-4, at the end the same metrics and ranks but for one tie."""
     (record, arrays), (shared, shared_arrays, _) = one, two
     assert (record["made"]["processes"], shared["made"]["processes"]) == (1, 2)
     losses = [[entry["loss"] for entry in r["history"]["losses"]] for r in (record, shared)]
