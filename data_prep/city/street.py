@@ -23,27 +23,40 @@ FAR = 1e9
 
 
 @njit(cache=True, nogil=True)
-def draw_sky(image, bearings, tangents, sun_east, sun_south, rise, sun, overcast, seed):
-    """Blue above, pale at the horizon, clouds, glare around the sun. Upper half of the rows."""
+def _directions(bearings):
+    """The eastward and southward parts of the unit vector along each bearing."""
+    east, south = np.empty(len(bearings)), np.empty(len(bearings))
+    for c in range(len(bearings)):
+        east[c], south[c] = math.sin(bearings[c]), -math.cos(bearings[c])
+    return east, south
+
+
+@njit(cache=True, nogil=True)
+def draw_sky(
+    image, distance, bearings, tangents, sun_east, sun_south, rise, sun, overcast, seed
+):  # fmt: skip
+    """What nothing covers: blue above, pale at the horizon, clouds, glare around the sun."""
     h, w = image.shape[:2]
     sun_elevation = math.atan(rise)
     sun_bearing = math.atan2(sun_east, -sun_south)
     flat = math.cos(sun_elevation)
-    for c in range(w):
-        east, south = math.sin(bearings[c]), -math.cos(bearings[c])
-        for r in range(h // 2):
-            elevation = math.atan(tangents[r])
-            haze = math.exp(-elevation * 2.4)
-            towards = math.cos(elevation) * flat * math.cos(bearings[c] - sun_bearing)
-            towards += math.sin(elevation) * math.sin(sun_elevation)
+    east, south = _directions(bearings)
+    grey = 1 - 0.2 * overcast
+    for r in range(h // 2):
+        elevation = math.atan(tangents[r])
+        haze = math.exp(-elevation * 2.4)
+        thin = 1 - 0.5 * math.exp(-elevation * 9)
+        level, upward = math.cos(elevation) * flat, math.sin(elevation) * math.sin(sun_elevation)
+        for c in range(w):
+            if distance[r, c] < FAR:
+                continue
+            towards = level * math.cos(bearings[c] - sun_bearing) + upward
             glare = max(0.0, towards) ** 40 * 0.45 * sun
-            x, y = east / (tangents[r] + 0.12), south / (tangents[r] + 0.12)
+            x, y = east[c] / (tangents[r] + 0.12), south[c] / (tangents[r] + 0.12)
             cloud = 0.5 * noise(x * 1.1 + seed, y * 1.1, 11)
             cloud += 0.3 * noise(x * 2.7, y * 2.7 + seed, 12)
             cloud += 0.2 * noise(x * 6.3 + seed, y * 6.3, 13)
-            cloud = max(0.0, min(1.0, (cloud - 0.58 + 0.35 * overcast) * 3.0))
-            cloud *= 1 - 0.5 * math.exp(-elevation * 9)
-            grey = 1 - 0.2 * overcast
+            cloud = max(0.0, min(1.0, (cloud - 0.58 + 0.35 * overcast) * 3.0)) * thin
             shade = 226 - 26 * cloud * overcast
             image[r, c, 0] = ((108 + 92 * haze) * (1 - cloud) + shade * cloud) * grey + glare * 250
             image[r, c, 1] = ((150 + 60 * haze) * (1 - cloud) + shade * cloud) * grey + glare * 238
@@ -57,16 +70,18 @@ def draw_ground(
     image, distance, kind, bearings, tangents, x0, y0,
     height, colour, ground, lit, resolution, ambient, sun, rise,
 ):  # fmt: skip
-    """Every row below the horizon, from the map's colours; farther than the map: haze."""
+    """What no building covers below the horizon, in the map's colours; beyond the map: haze."""
     h, w = image.shape[:2]
     n = height.shape[0]
     direct = sun * math.sin(math.atan(rise))
-    for c in range(w):
-        east, south = math.sin(bearings[c]), -math.cos(bearings[c])
-        for r in range(h // 2, h):
-            t = CAMERA_M / -tangents[r]
+    east, south = _directions(bearings)
+    for r in range(h // 2, h):
+        t = CAMERA_M / -tangents[r]
+        for c in range(w):
+            if distance[r, c] < FAR:
+                continue
             distance[r, c], kind[r, c] = t, GROUND
-            x, y = x0 + east * t, y0 + south * t
+            x, y = x0 + east[c] * t, y0 + south[c] * t
             column, row = int(x / resolution), int(y / resolution)
             if t > REACH_M or column < 0 or row < 0 or column >= n or row >= n:
                 image[r, c, 0], image[r, c, 1], image[r, c, 2] = 150.0, 154.0, 158.0
@@ -159,6 +174,7 @@ def draw_buildings(
         open_above = h  # rows above this one are still sky
         t, previous = 0.4, -1
         light, along, length = 0.0, 0.0, 1.0
+        highest = -FAR  # tangent of the steepest thing seen so far
         while t < REACH_M and open_above > 0:
             x, y = x0 + east * t, y0 + south * t
             column, row = int(x / resolution), int(y / resolution)
@@ -166,11 +182,12 @@ def draw_buildings(
                 break
             k = owner[row, column]
             z = height[row, column]
-            if k < 0 or z <= 0.3:
-                previous = -1
+            steep = (z - CAMERA_M) / t
+            if k < 0 or z <= 0.3 or steep <= highest:  # nothing here, or nothing that is seen
+                previous = k if z > 0.3 else -1
                 t += max(resolution * 0.8, 0.004 * t)
                 continue
-            top = int(math.ceil((0.5 - math.atan((z - CAMERA_M) / t) / math.pi) * h - 0.5))
+            top = int(math.ceil((0.5 - math.atan(steep) / math.pi) * h - 0.5))
             foot = int((0.5 + math.atan(CAMERA_M / t) / math.pi) * h - 0.5)
             top, last = max(top, 0), min(open_above - 1, min(foot, h - 1))
             if top <= last:
@@ -195,7 +212,7 @@ def draw_buildings(
                     for m in range(3):
                         image[r, c, m] = rgb[m] * q
                     distance[r, c], kind[r, c] = t, BUILDING
-                open_above = top
+                open_above, highest = top, steep
             previous = k
             t += max(resolution * 0.8, 0.004 * t)
 

@@ -99,19 +99,21 @@ class World:
         sun = sky.towards
         near = (np.abs(trees["x"] - x) < 90) & (np.abs(trees["y"] - y) < 90)
         by = (np.abs(cars["x"] - x) < 65) & (np.abs(cars["y"] - y) < 65)
-        street.draw_sky(image, bearings, tangents, *sun, sky.sun, sky.overcast, cloud_seed)
-        street.draw_ground(
-            *canvas, x, y, self.height, self.colour, self.ground, lit, self.resolution_m,
-            sky.ambient, sky.sun, sun[2],
-        )  # fmt: skip
         street.draw_buildings(
             *canvas, x, y, self.height, self.colour, self.owner, lit, self.resolution_m,
             self.grid.cos, self.grid.sin, self.buildings, *sun, sky.ambient, sky.sun,
+        )  # fmt: skip
+        street.draw_ground(
+            *canvas, x, y, self.height, self.colour, self.ground, lit, self.resolution_m,
+            sky.ambient, sky.sun, sun[2],
         )  # fmt: skip
         street.draw_trees(
             *canvas, x, y, trees[near], *sun, sky.ambient, sky.sun, *sky.leaf, sky.bare
         )
         street.draw_cars(*canvas, x, y, cars[by], sky.ambient, sky.sun)
+        street.draw_sky(
+            image, distance, bearings, tangents, *sun, sky.sun, sky.overcast, cloud_seed
+        )
         street.draw_haze(image, distance, sky.overcast)
         return image, distance, kind
 
