@@ -14,7 +14,7 @@ from measure import Row, Work, compare, peak_bytes, run_alone
 
 from vigorlib import index, retrieval
 from vigorlib.index import Gallery
-from vigorlib.shortlist import ShortlistGallery
+from vigorlib.shortlist import Rough, ShortlistGallery
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 90_618)
 QUERIES = (250, 1_000, 4_000)
@@ -25,7 +25,7 @@ def measured(quick: bool = False) -> list[Row]:
     sizes, width = ((300, 600), 64) if quick else (SIZES, 4096)
     satellite = made_up.tiles(sizes[-1], width)
     ground, references = made_up.queries_near(satellite, 60 if quick else QUERIES[-1])
-    narrow = {kind: index.build(satellite, kind) for kind in ("half", "quick")}
+    narrow = {kind: index.build(satellite, kind) for kind in ("quarter", "quick")}
     rows = []
     for size in sizes:
         galleries: dict[str, Gallery] = {
@@ -45,9 +45,9 @@ def measured(quick: bool = False) -> list[Row]:
 def first(gallery: object, size: int) -> ShortlistGallery:
     """The first tiles of a gallery, rounded and turned as the whole."""
     assert isinstance(gallery, ShortlistGallery)
-    return ShortlistGallery(
-        gallery.satellite[:size], gallery.rough[:size], gallery.axes, gallery.moved
-    )
+    whole = gallery.rough
+    rough = Rough(whole.values[:size], whole.scale[:size], whole.moved[:size])
+    return ShortlistGallery(gallery.satellite[:size], rough, gallery.axes)
 
 
 def _memory(ground: object, references: object, satellite: object, counts: tuple) -> list[Row]:  # type: ignore[type-arg]

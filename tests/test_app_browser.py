@@ -95,9 +95,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def voila(settings, tmp_path_factory) -> Iterator[str]:
-    port, folder = free_port(), tmp_path_factory.mktemp("voila")
-    with serving(serve.command(port=port, browser=False), settings, port, folder) as address:
+def voila_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("voila")
+
+
+@pytest.fixture(scope="module")
+def voila(settings, voila_folder) -> Iterator[str]:
+    port, command = free_port(), serve.command
+    with serving(command(port=port, browser=False), settings, port, voila_folder) as address:
         yield address
 
 
@@ -452,6 +457,15 @@ def test_voila_runs_no_code_of_a_visitor(voila, browser, tmp_path):
     page.close()
     assert "kernel_info_reply" in replies  # the line was open
     assert "execute_reply" not in replies and not (tmp_path / "harmed").exists()
+
+
+def test_the_terminal_tells_of_no_trouble_where_there_is_none(voila, voila_folder, browser):
+    page = browser.new_page()
+    page.goto(voila)
+    page.wait_for_selector(".vq-row", timeout=PATIENCE_MS)
+    page.close()
+    said = (voila_folder / "server.log").read_text()
+    assert "is running at" in said and "encrypt" not in said
 
 
 def test_the_page_is_for_this_machine_only():

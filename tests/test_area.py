@@ -252,7 +252,7 @@ def _text(latlon: np.ndarray) -> str:
     return "_".join(repr(float(value)) for value in latlon)
 
 
-def test_a_large_gallery_is_kept_in_half_precision_too_and_answers_the_same(
+def test_a_large_gallery_is_kept_in_eight_bits_too_and_answers_the_same(
     tiles, network, monkeypatch
 ):
     small = opened(tiles, network)
@@ -260,9 +260,9 @@ def test_a_large_gallery_is_kept_in_half_precision_too_and_answers_the_same(
     monkeypatch.setattr(gallery_store, "LARGE_BYTES", 1)
     for _ in range(2):  # computed, then opened
         stored = opened(tiles, network)
-        assert small.half is None and stored.half is not None
+        assert small.shortlist is None and stored.shortlist is not None
         values = stored.descriptors.values
-        found, similarity = stored.half.search(values[:2], 5)
+        found, similarity = stored.shortlist.search(values[:2], 5)
         expected, exact = retrieval.best(values[:2], values, 5)
         assert (found == expected).all() and (similarity == exact).all()
 

@@ -14,7 +14,7 @@ from vigorlib import index, ivfpq, retrieval
 from vigorlib.ivfpq import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = ("exact", "half", "quick", "flat", "ivfpq")
+KINDS = ("exact", "quarter", "quick", "flat", "ivfpq")
 
 
 def normalised(values: np.ndarray, dtype: type = np.float32) -> np.ndarray:
@@ -317,7 +317,7 @@ def test_shapes_that_do_not_fit_are_refused(kind, case):
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(
-        ValueError, match="unknown kind 'hnsw': expected one of exact, half, quick, flat"
+        ValueError, match="unknown kind 'hnsw': expected one of exact, quarter, quick, flat"
     ):
         index.build(unit(5, 4, 0), "hnsw")  # type: ignore[arg-type]
 

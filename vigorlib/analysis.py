@@ -155,9 +155,7 @@ Interval = tuple[float, float, float]
 
 def share(succeeded: Bools) -> Interval:
     """Share of queries that succeeded, and its interval."""
-    exact = float(succeeded.mean())
-    low, high = np.quantile(_resampled(succeeded, np.random.default_rng(0)), (0.025, 0.975))
-    return exact, float(low), float(high)
+    return float(succeeded.mean()), *bootstrap_interval(succeeded.astype(float))
 
 
 def share_by(succeeded: Bools, groups: Mapping[str, Bools]) -> dict[str, Interval]:

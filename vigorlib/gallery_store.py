@@ -2,8 +2,8 @@
 
 A stored gallery is three files named by a key: ``<key>.json`` (the manifest: network, names, sizes
 and dates of the tiles, and which were bad), ``<key>.descriptors.npy`` (N, D) float32 and
-``<key>.lengths.npy`` (N, 1); a large one has ``<key>.half.npy`` beside them, the descriptors in half
-precision, of which a search reads all (:mod:`vigorlib.shortlist`). Descriptors are checked when they
+``<key>.lengths.npy`` (N, 1); a large one has ``<key>.rough.npy`` and ``<key>.rough.rounding.npy``
+beside them, the descriptors in eight bits, which a search reads (:mod:`vigorlib.shortlist`). Descriptors are checked when they
 are written: opening reads none. The key changes with every tile and every weight. What was computed
 before an interruption, and what an older gallery of the same network knows of unchanged tiles, is
 taken over.
@@ -31,12 +31,12 @@ from vigorlib.dataset import Places
 from vigorlib.descriptors import Descriptors, describe
 from vigorlib.files import DamagedFile, new_array, read_sealed, sealed, write_atomically, write_json
 from vigorlib.images import ImageError, Pixels
-from vigorlib.ivfpq import pieces
+from vigorlib.ivfpq import pieces, single
 from vigorlib.locks import held
 from vigorlib.model import CrossViewNet
 from vigorlib.recipes import Profile
 from vigorlib.retrieval import checked
-from vigorlib.shortlist import ShortlistGallery, rounded
+from vigorlib.shortlist import Rough, ShortlistGallery
 from vigorlib.training import mixed_precision
 
 FORMAT = 1
@@ -44,7 +44,7 @@ PIECE = 256
 """Tiles between two steps of the bar: what an interruption loses at most."""
 
 LARGE_BYTES = 128 * 2**20
-"""Of descriptors from which half of them are worth keeping twice."""
+"""Of descriptors from which they are worth keeping in eight bits, too."""
 
 TileFile = tuple[str, int, int]
 """Name, bytes and date (ns) of a tile."""
@@ -59,15 +59,15 @@ class StoredGallery:
     """Descriptors of the good tiles, in the order of the list.
 
     kept: (N,) places in the list of tiles that was asked for; bad: (name, reason) of the others.
-    fresh: whether anything had to be computed. half: the same descriptors, quicker to search; None
-    for a gallery that is small.
+    fresh: whether anything had to be computed. shortlist: the same descriptors, quicker to
+    search; None for a gallery that is small.
     """
 
     descriptors: Descriptors
     kept: NDArray[np.int64]
     bad: tuple[tuple[str, str], ...]
     fresh: bool
-    half: ShortlistGallery | None = None
+    shortlist: ShortlistGallery | None = None
 
 
 class Pictures(Pixels):
@@ -150,12 +150,11 @@ def _opened(folder: Path, key: str, fresh: bool) -> StoredGallery:
         files, bad = manifest["files"], {int(i): reason for i, reason in manifest["bad"].items()}
         values = torch.from_numpy(np.load(folder / f"{key}.descriptors.npy", "c", False))
         lengths = torch.from_numpy(np.load(folder / f"{key}.lengths.npy", None, False))
-        half = None
-        if "moved" not in manifest:  # written before descriptors were checked then
+        shortlist = None
+        if "rough" not in manifest:  # an older one: perhaps its descriptors were never checked
             values = checked(values, "stored gallery")
-        elif manifest["moved"] is not None:
-            rough = np.load(folder / f"{key}.half.npy", "c", False)
-            half = ShortlistGallery(values, rough, None, manifest["moved"])
+        elif manifest["rough"]:
+            shortlist = ShortlistGallery(values, Rough.load(folder / f"{key}.rough"), None)
     except (OSError, ValueError, EOFError, KeyError, AttributeError) as error:
         raise GalleryError(
             f"the descriptors kept in {folder} are damaged ({error}): remove the folder, and they "
@@ -166,7 +165,7 @@ def _opened(folder: Path, key: str, fresh: bool) -> StoredGallery:
         np.setdiff1d(np.arange(len(files)), list(bad)),
         tuple((files[i][0], reason) for i, reason in bad.items()),
         fresh,
-        half,
+        shortlist,
     )
 
 
@@ -306,7 +305,7 @@ class _Work:
             if bad:
                 partial = self._compact(name, array, good)
             partial.replace(self.folder / f"{self.key}.{name}.npy")
-        moved = self._check_and_halve()
+        rough = self._check_and_round()
         write_json(
             self.folder / f"{self.key}.json",
             sealed(
@@ -316,7 +315,7 @@ class _Work:
                     "input": _input(self.profile),
                     "files": self.files,
                     "bad": {str(index): reason for index, reason in bad.items()},
-                    "moved": moved,
+                    "rough": rough,
                 }
             ),
         )
@@ -325,23 +324,22 @@ class _Work:
                 with suppress(OSError):  # still open somewhere, on a system that minds
                     file.unlink()
 
-    def _check_and_halve(self) -> float | None:
-        """Look at every descriptor once; keep those of a large gallery in half precision too.
+    def _check_and_round(self) -> bool:
+        """Look at every descriptor once; keep those of a large gallery in eight bits, too.
 
-        Returns how far rounding moved one at most, None for a small gallery.
+        Returns whether they are.
         """
         values = np.load(self.folder / f"{self.key}.descriptors.npy", mmap_mode="r")
-        large = values.nbytes >= LARGE_BYTES
-        path, moved = self._partial("half"), 0.0
-        rough = np.lib.format.open_memmap(path, "w+", np.float16, values.shape) if large else None
-        for start, piece in pieces(values):
-            if rough is not None:
-                moved = max(moved, rounded(piece, rough[start : start + len(piece)]))
-        if rough is None:
-            return None
-        rough.flush()
-        path.replace(self.folder / f"{self.key}.half.npy")
-        return moved
+        rows = (single(piece) for _, piece in pieces(values))
+        if values.nbytes < LARGE_BYTES:
+            for _ in rows:
+                pass
+            return False
+        path = self._partial("rough")
+        rounded = Rough.of(rows, np.lib.format.open_memmap(path, "w+", np.int8, values.shape))
+        rounded.save_rounding(self.folder / f"{self.key}.rough")
+        path.replace(self.folder / f"{self.key}.rough.npy")
+        return True
 
     def _compact(self, name: str, array: NDArray[np.float32], good: NDArray[np.int64]) -> Path:
         path = self._partial(f"{name}-good")

@@ -4,8 +4,8 @@
     tiles, similarity = gallery.search(ground, k=10)  # or retrieval.search(ground, gallery, k=10)
 
 exact   every tile compared, as in :mod:`vigorlib.retrieval`; descriptors may lie in a memory map
-half    the same answers from half the bytes: a rough look in half precision, an exact one at what
-        may matter (:mod:`vigorlib.shortlist`)
+quarter the same answers from a quarter of the bytes: a rough look at eight bits a number, an exact
+        one at what may matter (:mod:`vigorlib.shortlist`)
 quick   a rough look at 512 axes, an exact one at the best 200: approximate, the similarities exact
 flat    every tile compared by FAISS in single precision; all descriptors in memory
 ivfpq   some bytes of each tile in memory, a share of the tiles compared: approximate
@@ -27,7 +27,7 @@ from vigorlib.files import write_atomically
 from vigorlib.ivfpq import Settings, Values
 from vigorlib.retrieval import Indices
 
-Kind = Literal["exact", "half", "quick", "flat", "ivfpq"]
+Kind = Literal["exact", "quarter", "quick", "flat", "ivfpq"]
 Found = tuple[Indices, NDArray[np.float64]]
 
 
@@ -61,7 +61,7 @@ def build(
         for _ in ivfpq.pieces(satellite):  # checks every descriptor once, so that no search has to
             pass
         return ExactGallery(satellite)
-    if kind in ("half", "quick"):
+    if kind in ("quarter", "quick"):
         return shortlist.build(satellite, kind, seed=seed)  # type: ignore[arg-type]
     gallery: FlatGallery | QuantisedGallery
     if kind == "flat":

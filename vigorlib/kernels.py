@@ -91,30 +91,20 @@ def _eights(context: Any, x: Any, y: Any, start: Any, stop: Any) -> Any:
     return types.float64(x, y, types.intp, types.intp), generate
 
 
-# -- half precision --------------------------------------------------------------------------
-
-
-@intrinsic
-def _half(context: Any, bits: Any) -> Any:
-    """The number that sixteen bits stand for: numba itself knows no float16 on processors."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
-
-    return types.float32(types.uint16), generate
+# -- eight bits ------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def half_products(rows, query, out):
-    """out[r]: rows[r] * query, added up in float32 in any order.
+def byte_products(rows, scale, query, out):
+    """out[r]: scale[r] * (rows[r] * query), added up in float32 in any order.
 
-    rows: (N, D) the bits of float16; query: (D,) float32.
+    rows: (N, D) int8; scale: (N,) and query: (D,) float32.
     """
     for r in range(len(rows)):
         total = np.float32(0)
         for i in range(len(query)):
-            total += _half(rows[r, i]) * query[i]  # type: ignore[call-arg]
-        out[r] = total
+            total += np.float32(rows[r, i]) * query[i]
+        out[r] = scale[r] * total
 
 
 # -- blocks ----------------------------------------------------------------------------------

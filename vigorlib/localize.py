@@ -59,8 +59,9 @@ class Localizer:
     """A trained network, a described gallery, and the test set's queries where there are any.
 
     gallery: descriptors of ``tiles``, L2-normalised float32. ground: how the tiles lie on it.
-    data: None for an area of your own. half: the gallery in half precision, which answers the same
-    in less time; None if it is small or not on the processor. skipped: (name, reason) of images that are not in the gallery.
+    data: None for an area of your own. shortlist: the same gallery, which answers one question in
+    less time; None if it is small or not on the processor. skipped: (name, reason) of images that
+    are not in the gallery.
     """
 
     run: Run
@@ -71,7 +72,7 @@ class Localizer:
     data_root: str | Path = ""
     ground: Ground = Ground()
     skipped: tuple[tuple[str, str], ...] = ()
-    half: ShortlistGallery | None = None
+    shortlist: ShortlistGallery | None = None
     _maps: dict[tuple[str, int], CityMap] = field(default_factory=dict)
     _rolled: Pixels | None = field(default=None)
 
@@ -95,8 +96,8 @@ class Localizer:
             pixels=lambda: run.test_set(data_root).tiles,
         )
         gallery, ground = _on(network, stored.descriptors), Ground(profile.labels)  # type: ignore[arg-type]
-        half = stored.half if gallery is stored.descriptors else None
-        return cls(run, network, gallery, data.tiles, data, data_root, ground, half=half)
+        shortlist = stored.shortlist if gallery is stored.descriptors else None
+        return cls(run, network, gallery, data.tiles, data, data_root, ground, shortlist=shortlist)
 
     @classmethod
     def from_folder(
@@ -136,7 +137,7 @@ class Localizer:
             tiles,
             ground=Ground(tile_m=tile_m),
             skipped=(*found.skipped, *stored.bad),
-            half=stored.half if gallery is stored.descriptors else None,
+            shortlist=stored.shortlist if gallery is stored.descriptors else None,
         )
 
     def __len__(self) -> int:
@@ -289,8 +290,8 @@ class Localizer:
     def _search(
         self, ground: Descriptors, candidates: Indices | None, k: int
     ) -> tuple[Indices, NDArray[np.float64]]:
-        if candidates is None and self.half is not None:
-            return self.half.search(ground.values, k)
+        if candidates is None and self.shortlist is not None:
+            return self.shortlist.search(ground.values, k)
         if candidates is None:
             return best(ground.values, self.gallery.values, k)
         return best_among(ground.values, self.gallery.values, candidates, k)

@@ -1,9 +1,9 @@
 """Galleries of which a search reads a fraction: a rough look at every tile, an exact one at a few.
 
-half   every tile in half precision. How far rounding moved a descriptor is known, so that every tile
-       that could be among the best is on the shortlist: the answers are those of exact search.
-quick  every tile by its 512 main axes, in half precision; the shortlist is the 200 best by these.
-       What is missed is to be measured: :func:`recall`.
+quarter  every tile in eight bits. How far rounding moved a descriptor is known, so that every tile
+         that could be among the best is on the shortlist: the answers are those of exact search.
+quick    every tile by its 512 main axes, in eight bits; the shortlist is the 200 best by these.
+         What is missed is to be measured: :func:`recall`.
 
 Both keep the descriptors themselves beside it, of which only the shortlist is read; all of it may
 lie in memory maps, so that a saved gallery opens at once. Descriptors are checked when a gallery is
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,38 +28,85 @@ from vigorlib import ivfpq, retrieval
 from vigorlib.files import write_json
 from vigorlib.ivfpq import Values
 from vigorlib.retrieval import Indices
-from vigorlib.scan import Block
 
 AXES, LISTED = 512, 200
 FEW = 4
 """Queries up to which reading little is worth more than one large product."""
 MANIFEST = "gallery.json"
 
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rough:
+    """Rows in eight bits: about ``values * scale``.
+
+    values: (N, d) int8. scale: (N,) of each row. moved: (N,) how far rounding moved it, at most.
+    """
+
+    values: NDArray[np.int8]
+    scale: Floats
+    moved: Floats
+
+    @classmethod
+    def of(cls, pieces: Iterable[Floats], values: NDArray[np.int8]) -> Rough:
+        """Rows that come in pieces, rounded into ``values``, which may lie on disk."""
+        scale, moved = np.empty((2, len(values)), np.float32)
+        start = 0
+        for rows in pieces:
+            part = slice(start, start + len(rows))
+            scale[part] = np.abs(rows).max(axis=1) / 127
+            steps = np.where(scale[part] > 0, scale[part], 1)[:, None]  # a row of zeros stays one
+            values[part] = np.rint(rows / steps)
+            moved[part] = np.linalg.norm(rows - values[part] * steps, axis=1)
+            start += len(rows)
+        return cls(values, scale, moved)
+
+    @classmethod
+    def load(cls, prefix: Path | str) -> Rough:
+        """What :meth:`save` wrote; ``values`` in a memory map."""
+        values = np.load(f"{prefix}.npy", "c", False)
+        return cls(values, *np.load(f"{prefix}.rounding.npy", None, False))
+
+    def save(self, prefix: Path | str) -> None:
+        np.save(f"{prefix}.npy", self.values)
+        self.save_rounding(prefix)
+
+    def save_rounding(self, prefix: Path | str) -> None:
+        """All but ``values``."""
+        np.save(f"{prefix}.rounding.npy", np.stack([self.scale, self.moved]))
+
+    def products(self, query: Floats) -> Floats:
+        """(N,) about the dot product of each row with a query (d,)."""
+        from vigorlib import kernels
+
+        values, out = np.asarray(self.values), np.empty(len(self.values), np.float32)
+        kernels.in_threads(
+            lambda part: kernels.byte_products(values[part], self.scale[part], query, out[part]),
+            len(out),
+            least=1024,
+        )
+        return out
+
 
 class ShortlistGallery:
-    """satellite: (N, D) exact. rough: (N, d) float16. axes: (d, D) rows onto which descriptors were
-    turned for it, None: none. moved: how far rounding moved a descriptor, at most."""
+    """satellite: (N, D) exact. rough: (N, d). axes: (d, D) rows onto which descriptors were turned
+    for it, None: none."""
 
-    def __init__(
-        self,
-        satellite: Values,
-        rough: NDArray[np.float16],
-        axes: NDArray[np.float32] | None,
-        moved: float,
-    ) -> None:
-        self.satellite, self.rough, self.axes, self.moved = satellite, rough, axes, moved
+    def __init__(self, satellite: Values, rough: Rough, axes: Floats | None) -> None:
+        self.satellite, self.rough, self.axes = satellite, rough, axes
 
     @property
-    def kind(self) -> Literal["half", "quick"]:
-        return "half" if self.axes is None else "quick"
+    def kind(self) -> Literal["quarter", "quick"]:
+        return "quarter" if self.axes is None else "quick"
 
     def __len__(self) -> int:
-        return len(self.rough)
+        return len(self.satellite)
 
     @property
     def bytes(self) -> int:
         """What a search reads all of."""
-        return self.rough.size * 2 + (0 if self.axes is None else self.axes.nbytes)
+        return self.rough.values.nbytes + (0 if self.axes is None else self.axes.nbytes)
 
     def search(self, ground: Values, k: int = 50) -> tuple[Indices, NDArray[np.float64]]:
         """See :class:`vigorlib.index.Gallery`. Many queries at once are compared with every tile."""
@@ -77,34 +126,28 @@ class ShortlistGallery:
         tiles, similarity = retrieval.rescored(query, whole(self.satellite), listed[None])
         return tiles[:, :k], similarity[:, :k]
 
-    def _listed(self, query: NDArray[np.float32], k: int) -> Indices:
+    def _listed(self, query: Floats, k: int) -> Indices:
         """Tiles that may be among the k best."""
         from vigorlib import kernels
 
         # not by BLAS: its threads would go on waiting for work beside ours
         turned = query if self.axes is None else np.einsum("ad,d->a", self.axes, query)
-        bits = np.asarray(self.rough).view(np.uint16)
-        values = np.empty((1, len(self)), np.float32)
-        kernels.in_threads(
-            lambda part: kernels.half_products(bits[part], turned, values[0, part]),
-            len(self),
-            least=1024,
-        )
+        similarity = self.rough.products(turned)
         if self.axes is not None:
             count = min(max(LISTED, k), len(self))
-            return np.argpartition(-values[0], count - 1)[:count]
-        # rounding the tile, the sum in float32, rounding a float64 query
-        margin = 1.02 * np.array([self.moved + (1.02 * len(query) + 2) * 2.0**-24])
-        block = Block(np.zeros(1, np.int64), torch.from_numpy(values), margin, last=True)
-        near = block.between(block.kth_largest(k) - 2 * margin, np.full(1, np.inf))
-        return np.concatenate([tile for _, tile in near])
+            return np.argpartition(-similarity, count - 1)[:count]
+        moved, unit = self.rough.moved, np.float32((len(query) + 4) * 2.0**-24)
+        margin = 1.02 * (moved + (1.02 + moved) * unit)  # rounding the tile, the sum in float32
+        worst = np.empty(1)
+        kernels.kth_largest((similarity - margin)[None], k, worst)
+        return np.flatnonzero(similarity + margin >= worst)
 
     def save(self, path: Path | str) -> None:
         """Into a folder; the manifest comes last."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
-        np.save(folder / "rough.npy", self.rough)
+        self.rough.save(folder / "rough")
         if self.axes is not None:
             np.save(folder / "axes.npy", self.axes)
         shape = ivfpq.shape(self.satellite)
@@ -113,11 +156,11 @@ class ShortlistGallery:
         for start, piece in ivfpq.pieces(self.satellite, check=False):
             out[start : start + len(piece)] = piece.cpu().numpy()
         out.flush()
-        write_json(folder / MANIFEST, {"kind": self.kind, "moved": self.moved})
+        write_json(folder / MANIFEST, {"kind": self.kind})
 
 
 def build(
-    satellite: Values, kind: Literal["half", "quick"], axes: int = AXES, seed: int = 0
+    satellite: Values, kind: Literal["quarter", "quick"], axes: int = AXES, seed: int = 0
 ) -> ShortlistGallery:
     """Check and round every descriptor. satellite: (N, D), also a memory map.
 
@@ -127,22 +170,10 @@ def build(
     for _ in ivfpq.pieces(satellite):  # every descriptor is looked at before any is learned from
         pass
     turn = _main_axes(satellite, min(axes, width), seed) if kind == "quick" else None
-    rough = np.empty((size, width if turn is None else len(turn)), np.float16)
-    moved = 0.0
-    for start, piece in ivfpq.pieces(satellite, check=False):
-        part = rough[start : start + len(piece)]
-        if turn is None:
-            moved = max(moved, rounded(piece, part))
-        else:
-            part[:] = ivfpq.single(piece) @ turn.T
-    return ShortlistGallery(satellite, rough, turn, moved)
-
-
-def rounded(values: Tensor, out: NDArray[np.float16]) -> float:
-    """Round (P, D) descriptors into ``out``; returns how far that moved one at most."""
-    out[:] = values.half().cpu().numpy()
-    difference = values.cpu().to(torch.promote_types(values.dtype, torch.float32)).numpy() - out
-    return float(np.linalg.norm(difference, axis=1).max())
+    rows = (ivfpq.single(piece) for _, piece in ivfpq.pieces(satellite, check=False))
+    rough = np.empty((size, width if turn is None else len(turn)), np.int8)
+    turned = rows if turn is None else (part @ turn.T for part in rows)
+    return ShortlistGallery(satellite, Rough.of(turned, rough), turn)
 
 
 def load(folder: Path) -> ShortlistGallery:
@@ -154,8 +185,8 @@ def load(folder: Path) -> ShortlistGallery:
             f"{folder} is not a saved gallery: expected a folder that `index.build(...).save` wrote"
         ) from error
     axes = np.load(folder / "axes.npy") if manifest["kind"] == "quick" else None
-    exact, rough = (np.load(folder / f"{name}.npy", mmap_mode="c") for name in ("exact", "rough"))
-    return ShortlistGallery(exact, rough, axes, manifest["moved"])
+    exact = np.load(folder / "exact.npy", mmap_mode="c")
+    return ShortlistGallery(exact, Rough.load(folder / "rough"), axes)
 
 
 def _main_axes(satellite: Values, count: int, seed: int) -> NDArray[np.float32]:

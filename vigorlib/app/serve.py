@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "book" / "app.ipynb"
-TEMPLATES = Path(__file__).parent / "templates"
+JUPYTER = Path(__file__).parent / "jupyter"
+"""Voila's template, and a kernel that keeps quiet about its local sockets."""
 IDLE_SECONDS = 3600
 """After which a visitor's kernel is ended whose page is gone."""
 
@@ -41,12 +42,13 @@ def command(address: str = "127.0.0.1", port: int = 8866, browser: bool = True) 
 def environment(
     profile: str = "mini", data_root: str = "", tiles: str = "", tile_m: float | None = None
 ) -> dict[str, str]:
-    """What the notebook reads (:func:`vigorlib.app.open_app`), and where Voila finds the template."""
+    """What the notebook reads (:func:`vigorlib.app.open_app`), and where Voila finds
+    its template and kernel."""
     chosen = {
         "PROFILE": profile, "DATA_ROOT": data_root, "TILES": tiles,
         "TILE_M": f"{tile_m:g}" if tile_m else "",
     }  # fmt: skip
-    places = [str(TEMPLATES), os.environ.get("JUPYTER_PATH", "")]
+    places = [str(JUPYTER), os.environ.get("JUPYTER_PATH", "")]
     return {
         **os.environ,
         **{f"VIGOR_APP_{name}": value for name, value in chosen.items()},
