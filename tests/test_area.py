@@ -14,6 +14,7 @@ from PIL import Image
 
 from vigorlib import area, gallery_store, geometry, ground, model, retrieval
 from vigorlib.area import AreaError
+from vigorlib.files import read_sealed, sealed, write_json
 from vigorlib.gallery_store import GalleryError, open_gallery
 from vigorlib.recipes import get_profile
 
@@ -265,6 +266,20 @@ def test_a_large_gallery_is_kept_in_eight_bits_too_and_answers_the_same(
         found, similarity = stored.shortlist.search(values[:2], 5)
         expected, exact = retrieval.best(values[:2], values, 5)
         assert (found == expected).all() and (similarity == exact).all()
+
+
+def test_a_stored_gallery_of_an_older_version_opens_and_is_searched_whole(
+    tiles, network, monkeypatch
+):
+    monkeypatch.setattr(gallery_store, "LARGE_BYTES", 1)
+    new = opened(tiles, network)
+    (manifest,) = (tiles.parent / "kept").glob("*.json")
+    content = read_sealed(manifest)
+    del content["rough"]
+    write_json(manifest, sealed(content))
+    old = opened(tiles, network)
+    assert not old.fresh and old.shortlist is None
+    assert (old.descriptors.values == new.descriptors.values).all()
 
 
 def test_broken_descriptors_are_refused_when_they_are_written(tiles, network, monkeypatch):

@@ -81,3 +81,10 @@ def test_each_point_of_a_trade_off_says_what_it_was():
     (axes,) = CASES["trade_off"]().axes
     assert [t.get_text() for t in axes.texts] == ["1", "8", "1"]
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [(0.1, 0.6), (0.4, 0.7)])
+
+
+def test_a_trade_off_offers_no_share_above_all():
+    (axes,) = CASES["trade_off"]().axes
+    assert all(tick <= 1 for tick in axes.get_yticks() if tick <= axes.get_ylim()[1])
+    near = figures.trade_off({"a": [(1.2, 0.991, "32"), (1.2, 1.0, "64")]}, "found")
+    assert near.axes[0].get_ylim()[1] < 1.002

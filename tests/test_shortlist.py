@@ -153,7 +153,16 @@ def test_a_folder_that_was_not_finished_is_no_gallery(tmp_path, monkeypatch):
     monkeypatch.setattr(shortlist, "write_json", None)
     with pytest.raises(TypeError):
         build(unit(9, 4, 1), "quarter").save(tmp_path / "kept")
-    with pytest.raises(ValueError, match="kept is not a saved gallery: expected a folder"):
+    with pytest.raises(
+        ValueError, match="kept is not a saved gallery of this version: expected a folder"
+    ):
+        load(tmp_path / "kept")
+
+
+def test_a_gallery_that_an_older_version_saved_is_refused_with_the_reason(tmp_path):
+    build(unit(9, 4, 1), "quarter").save(tmp_path / "kept")
+    (tmp_path / "kept" / "rough.rounding.npy").unlink()  # there was none before eight bits
+    with pytest.raises(ValueError, match="kept is not a saved gallery of this version"):
         load(tmp_path / "kept")
 
 

@@ -137,7 +137,7 @@ class ShortlistGallery:
             count = min(max(LISTED, k), len(self))
             return np.argpartition(-similarity, count - 1)[:count]
         moved, unit = self.rough.moved, np.float32((len(query) + 4) * 2.0**-24)
-        margin = 1.02 * (moved + (1.02 + moved) * unit)  # rounding the tile, the sum in float32
+        margin = 1.02 * (moved + (1.02 + moved) * unit)  # rounding, and sums in float32
         worst = np.empty(1)
         kernels.kth_largest((similarity - margin)[None], k, worst)
         return np.flatnonzero(similarity + margin >= worst)
@@ -180,13 +180,14 @@ def load(folder: Path) -> ShortlistGallery:
     """A saved gallery; nothing is read but its manifest."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        rough = Rough.load(folder / "rough")
     except OSError as error:
         raise ValueError(
-            f"{folder} is not a saved gallery: expected a folder that `index.build(...).save` wrote"
+            f"{folder} is not a saved gallery of this version: expected a folder that "
+            "`index.build(...).save` wrote"
         ) from error
     axes = np.load(folder / "axes.npy") if manifest["kind"] == "quick" else None
-    exact = np.load(folder / "exact.npy", mmap_mode="c")
-    return ShortlistGallery(exact, Rough.load(folder / "rough"), axes)
+    return ShortlistGallery(np.load(folder / "exact.npy", mmap_mode="c"), rough, axes)
 
 
 def _main_axes(satellite: Values, count: int, seed: int) -> NDArray[np.float32]:

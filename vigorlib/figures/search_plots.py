@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from vigorlib.figures.style import CYCLE, INK, RED, note, styled
 
@@ -60,14 +61,19 @@ def trade_off(
     for name, points in curves.items():
         x, y, labels = zip(*points, strict=True)
         (line,) = axes.plot(x, y, "o-", ms=5, label=name)
-        for place, label in zip(zip(x, y, strict=True), labels, strict=True):
-            axes.annotate(
-                label, place, (3, -11), fontsize=8, color=line.get_color(),
+        for i, (place, label) in enumerate(zip(zip(x, y, strict=True), labels, strict=True)):
+            axes.annotate(  # below and above in turn: neighbours are often close
+                label, place, (3, 5 if i % 2 else -11), fontsize=8, color=line.get_color(),
                 textcoords="offset points",
             )  # fmt: skip
-    axes.set(xscale="log", xlabel="time a query (ms)", ylabel=ylabel, ylim=(None, 1.03))
-    fine = min(share for points in curves.values() for _, share, _ in points) > 0.95
-    axes.yaxis.set_major_formatter("{x:.1%}" if fine else "{x:.0%}")
+    least = min(share for points in curves.values() for _, share, _ in points)
+    room = max(1 - least, 0.01)
+    axes.set(xscale="log", xlabel="time a query (ms)", ylabel=ylabel)
+    axes.set(ylim=(least - 0.25 * room, 1 + 0.15 * room))
+    axes.margins(x=0.12)
+    axes.xaxis.set_minor_formatter(LogFormatter())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:.1%}" if least > 0.95 else "{x:.0%}")
     axes.legend(loc="lower right")
     note(figure, text)
     return figure
