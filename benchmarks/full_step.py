@@ -14,9 +14,9 @@ import torch
 from measure import Row, Work, compare, run_alone
 from torch import Tensor
 
-from vigorlib import cost, model
+from vigorlib import cost, device, model
 from vigorlib.recipes import Profile, Recipe, get_profile, get_recipe
-from vigorlib.training import PairLoss, _has_fast_bfloat16, _optimizer, stages
+from vigorlib.training import PairLoss, _optimizer, stages
 
 
 def measured(quick: bool = False) -> list[Row]:
@@ -30,10 +30,10 @@ def measured(quick: bool = False) -> list[Row]:
         "float32": step_of(recipe, profile, "float32"),
         "float32, activations recomputed": step_of(recipe, checkpointed, "float32"),
     }
-    if _has_fast_bfloat16():
+    if device.has_bfloat16():
         candidates |= {
             "the convolutions alone, bfloat16": convolutions(recipe, profile, torch.bfloat16),
-            "bfloat16": step_of(recipe, profile, "bf16"),
+            "bfloat16": step_of(recipe, profile, "bfloat16"),
         }
     case = f"{batch} pairs, {profile.name}"
     return compare("full step", case, candidates, next(iter(candidates)), repeats=2 if quick else 5)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from of_figures import check_drawn, drawn_by
 
 from vigorlib import figures
 from vigorlib.figures import explain_plots
@@ -47,21 +47,13 @@ pytestmark = pytest.mark.usefixtures("no_window")
 
 
 def test_every_figure_of_explanations_is_tried_and_offered():
-    drawn = {
-        n
-        for n, f in vars(explain_plots).items()
-        if getattr(f, "__module__", "") == explain_plots.__name__ and n[0].islower()
-    }
-    assert drawn == set(CASES)
-    assert drawn <= set(figures.__all__)
+    assert drawn_by(explain_plots) == set(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_figure_is_drawn_with_small_print_and_leaves_nothing_behind(name, tmp_path, no_trace):
     figure = CASES[name]()
-    assert "note" in figure.get_supxlabel()
-    figure.savefig(tmp_path / "figure.png", dpi=40)
-    assert plt.imread(tmp_path / "figure.png")[..., :3].std() > 0.02  # not a blank sheet
+    check_drawn(figure, tmp_path)
 
 
 @pytest.mark.parametrize("name", CHARTS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from of_figures import check_drawn, drawn_by
 
 from vigorlib import figures
 from vigorlib.dataset import Places
@@ -75,21 +75,13 @@ pytestmark = pytest.mark.usefixtures("no_window")
 
 
 def test_every_figure_of_the_localization_system_is_tried_and_offered():
-    drawn = {
-        n
-        for n, f in vars(localization_plots).items()
-        if getattr(f, "__module__", "") == localization_plots.__name__ and n[0].islower()
-    }
-    assert drawn == set(CASES)
-    assert drawn <= set(figures.__all__)
+    assert drawn_by(localization_plots) == set(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_figure_is_drawn_with_small_print_and_leaves_nothing_behind(name, tmp_path, no_trace):
     figure = CASES[name]()
-    assert "note" in figure.get_supxlabel()
-    figure.savefig(tmp_path / "figure.png", dpi=40)
-    assert plt.imread(tmp_path / "figure.png")[..., :3].std() > 0.02  # not a blank sheet
+    check_drawn(figure, tmp_path)
 
 
 @pytest.mark.parametrize("name", CHARTS)

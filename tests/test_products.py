@@ -22,10 +22,11 @@ def rows(count: int, width: int, seed: int, dtype: torch.dtype = torch.float32) 
 
 
 def farthest(made: Products, queries: torch.Tensor, gallery: torch.Tensor) -> tuple:
-    """(Q,) how far a block is off at worst, and how far it says it can be."""
+    """(Q,) how far a block is off at worst, its last rounding apart, and how far it says it can be."""
     block, margin = made.block(np.arange(len(queries)))
-    exact = queries.double() @ gallery.double().T
-    return (block.double() - exact).abs().amax(dim=1).numpy(), margin
+    exact, block = queries.double() @ gallery.double().T, block.double()
+    off = (block - exact).abs() - block.abs() * made.rounding
+    return off.amax(dim=1).clamp(min=0).numpy(), margin
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
@@ -35,7 +36,7 @@ def test_a_block_is_within_its_margin(width, precision, dtype):
     queries, gallery = rows(20, width, 0, dtype), rows(130, width, 1, dtype)
     off, margin = farthest(Products(queries, gallery, precision), queries, gallery)
     assert (off <= margin).all()
-    assert margin.max() < {"bfloat16": 0.02, "float16": 3e-3, "float32": 1.5e-3}.get(
+    assert margin.max() < {"bfloat16": 0.012, "float16": 2e-3, "float32": 1.5e-3}.get(
         precision, 1e-12
     )
 
@@ -45,7 +46,7 @@ def test_a_block_of_other_lengths_is_within_its_margin(precision):
     queries, gallery = 3 * rows(20, 200, 0), 2 * rows(130, 200, 1)
     queries[4] = gallery[7] = 0
     off, margin = farthest(Products(queries, gallery, precision, unit=False), queries, gallery)
-    assert (off <= margin).all() and margin[4] < 1e-20
+    assert (off <= margin).all() and margin[4] < 3e-7  # float16 makes nothing of less
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -70,16 +71,37 @@ def test_a_precision_that_rounds_more_than_asked_for_is_not_used():
     assert (off <= margin).all()
 
 
-@pytest.mark.parametrize(("seconds", "first"), [(0.5, "bfloat16"), (0.9, "float32")])
-def test_half_precision_leads_where_it_is_measured_to_be_quick(seconds, first, monkeypatch):
+@pytest.mark.parametrize(
+    ("hardware", "seconds", "first"),
+    [(True, 0.5, "bfloat16"), (True, 0.9, "float32"), (False, 0.5, "float32")],
+)
+def test_half_precision_leads_where_it_is_measured_to_be_quick(
+    hardware, seconds, first, monkeypatch
+):
     speeds = {"numpy": (1, 2), "torch": (1.2, 2.4), "bfloat16": (seconds, 2 * seconds)}
     monkeypatch.setattr(products, "_speeds", lambda: speeds)
+    monkeypatch.setattr(products, "processor_has_bfloat16", lambda: hardware)
     monkeypatch.setattr(products, "LARGE", 10)
     assert products.ladder(rows(2, 8, 0), rows(3, 8, 1))[0] == first
     monkeypatch.setattr(products, "LARGE", 1e9)  # not worth a measurement
     assert products.ladder(rows(2, 8, 0), rows(3, 8, 1))[0] == "float32"
 
 
-def test_this_machines_speeds_are_measured():
-    assert set(products._speeds()) == {"numpy", "torch", "bfloat16"}
-    assert all(0 < wall < 60 and cpu > 0 for wall, cpu in products._speeds().values())
+@pytest.mark.parametrize("hardware", [True, False])
+def test_this_machines_speeds_are_measured(hardware, monkeypatch):
+    monkeypatch.setattr(products, "processor_has_bfloat16", lambda: hardware)
+    speeds = products._speeds.__wrapped__()
+    assert set(speeds) == {"numpy", "torch", *(["bfloat16"] if hardware else [])}
+    assert all(0 < wall < 60 and cpu > 0 for wall, cpu in speeds.values())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (130, 65)])
+def test_rounding_at_once_is_torchs_rounding(shape):
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values[0, 0] = 1 + 2**-8  # half way: to the even one
+    if values.numel() > 4:
+        values[0, 1:5] = torch.tensor([1 + 3 * 2**-8, -0.0, 1e-40, -(1 - 2**-9)])
+    rounded, moved = products._rounded_at_once(values)
+    assert torch.equal(rounded.view(torch.int16), values.bfloat16().view(torch.int16))
+    torch.testing.assert_close(moved, (values - values.bfloat16().float()).norm(dim=1))
+    assert torch.equal(products._rounded_at_once(values.T)[0], values.T.bfloat16())

@@ -74,6 +74,22 @@ def _runs_on(built_for: list[str], major: int, minor: int) -> bool:
     return not built_for
 
 
+# -- bfloat16 --------------------------------------------------------------------------------
+
+
+def has_bfloat16() -> bool:
+    """Whether the GPU, or else the processor, multiplies bfloat16 in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return processor_has_bfloat16()
+
+
+def processor_has_bfloat16() -> bool:
+    """Matrix or vector units for bfloat16; elsewhere it is emulated and slow."""
+    units = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # no public question exists
+    return any(getattr(torch.cpu, unit, bool)() for unit in units)
+
+
 # -- memory ----------------------------------------------------------------------------------
 
 

@@ -107,6 +107,34 @@ def byte_products(rows, scale, query, out):
         out[r] = scale[r] * total
 
 
+# -- sixteen bits ----------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def to_bfloat16(bits, out, moved):
+    """Round to the nearest bfloat16, ties to even. moved[r]: the length of what that changed.
+
+    bits: (N, D) float32 and out: (N, D) bfloat16, as unsigned integers; no NaN, nothing that rounds
+    to infinity.
+    """
+    before, after = np.empty((2, bits.shape[1]), np.uint32)
+    was, is_now = before.view(np.float32), after.view(np.float32)
+    for r in range(len(bits)):
+        for i in range(bits.shape[1]):
+            value = bits[r, i]
+            before[i] = value
+            short = (
+                value + np.uint32(0x7FFF) + (value >> np.uint32(16) & np.uint32(1))
+            ) >> np.uint32(16)
+            out[r, i] = short
+            after[i] = short << np.uint32(16)
+        total = np.float32(0)
+        for i in range(len(was)):
+            change = was[i] - is_now[i]
+            total += change * change
+        moved[r] = np.sqrt(total)
+
+
 # -- blocks ----------------------------------------------------------------------------------
 
 STRETCH = 128

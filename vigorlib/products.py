@@ -20,13 +20,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vigorlib.device import processor_has_bfloat16
+
 Precision = Literal["bfloat16", "float16", "float32", "float64"]
 Indices = NDArray[np.int64]
 
 BLOCK_BYTES = 256 * 2**20
 PIECE_BYTES = 64 * 2**20
 """Converted rows of the gallery at a time."""
-LARGE = 2e11
+PART = 4096
+"""Rows that are measured at a time."""
+LARGE = 1e11
 """Multiply-adds from which it pays to find out what this machine is fast at."""
 UNIT = 1.01
 """No L2-normalised descriptor is longer."""
@@ -42,8 +46,10 @@ def ladder(queries: Tensor, gallery: Tensor) -> tuple[Precision, ...]:
     exact: tuple[Precision, ...] = ("float32", "float64")
     if queries.device.type == "cuda":
         return ("float16", *exact)
-    quick = _large(queries, gallery) and all(
-        _clearly_quicker("bfloat16", other, 0.7) for other in ("numpy", "torch")
+    quick = (
+        processor_has_bfloat16()
+        and _large(queries, gallery)
+        and all(_clearly_quicker("bfloat16", other, 0.7) for other in ("numpy", "torch"))
     )
     return ("bfloat16", *exact) if quick else exact
 
@@ -59,43 +65,57 @@ class Products:
         self, queries: Tensor, gallery: Tensor, precision: Precision, unit: bool = True
     ) -> None:
         self.unit = unit
-        self._space: Tensor | None = None
+        self._space: dict[torch.dtype, Tensor] = {}
         self.queries, self.gallery, self.precision = queries, gallery, precision
         self.dtype, self.low = DTYPES[precision], precision in ("bfloat16", "float16")
         self.scale = 16.0 if precision == "float16" else 1.0  # keeps small numbers normal
-        self._converted = self._convert(gallery) if self.low else None
-        self.length, self.moved = self._extremes()
+        self.rounding = 1.01 * torch.finfo(self.dtype).eps / 2 if self.low else 0.0
+        self._converted: Tensor | None = None
+        self.moved = 0.0  # the farthest that rounding moves a descriptor of the gallery
+        if self.low:
+            self._converted, moved = self._rounded(gallery)
+            self.moved = float(moved.max())
+        elif not self._exactly_convertible(gallery):
+            self.moved = max(float(self._rounded(part)[1].max()) for part in gallery.split(PART))
+        self.length = UNIT if unit else max(float(_lengths(p).max()) for p in gallery.split(PART))
 
     def rows_at_once(self, block_bytes: int = BLOCK_BYTES) -> int:
         size = 8 if self.precision == "float64" else 4
         return max(block_bytes // (len(self.gallery) * size), 1)
 
     def block(self, rows: Indices | slice) -> tuple[Tensor, NDArray[np.float64]]:
-        """(rows, N) similarities, float32 or float64, and (rows,) how far off they can be.
+        """(rows, N) similarities, float32 or float64, and (rows,) how far off their sums can be, before
+        these are rounded by a share of at most :attr:`rounding`.
 
         The next block may take the same memory.
         """
         queries = self.queries[_stretch(rows)]
-        converted = self._convert(queries)
+        converted, moved = self._rounded(queries)
         with _nothing_but_this_precision():
             if self._converted is not None:
-                block = (converted @ self._converted.T).float() / self.scale**2
+                low = torch.matmul(
+                    converted, self._converted.T, out=self._room(len(converted), self.dtype)
+                )
+                block = self._room(len(converted), torch.float32).copy_(low)
+                if self.scale != 1:
+                    block /= self.scale**2
             elif self.gallery.dtype == self.dtype:
-                block = _product(converted, self.gallery, self._room(len(converted)))
+                block = _product(converted, self.gallery, self._room(len(converted), self.dtype))
             else:
                 block = self._in_pieces(converted)
-        return block, self._margin(queries, converted)
+        return block, self._margin(queries, moved)
 
-    def _room(self, rows: int) -> Tensor:
+    def _room(self, rows: int, dtype: torch.dtype) -> Tensor:
         """Memory for a block, taken once: the system empties what it hands out."""
-        if self._space is None or len(self._space) < rows:
+        space = self._space.get(dtype)
+        if space is None or len(space) < rows:
             size = (rows, len(self.gallery))
-            self._space = torch.empty(size, dtype=self.dtype, device=self.gallery.device)
-        return self._space[:rows]
+            space = self._space[dtype] = torch.empty(size, dtype=dtype, device=self.gallery.device)
+        return space[:rows]
 
     def _in_pieces(self, queries: Tensor) -> Tensor:
         """The gallery converted a piece at a time."""
-        size, block = len(self.gallery), self._room(len(queries))
+        size, block = len(self.gallery), self._room(len(queries), self.dtype)
         step = max(PIECE_BYTES // (self.gallery.shape[1] * self.dtype.itemsize), 1)
         for start in range(0, size, step):
             part = slice(start, start + step)
@@ -105,38 +125,28 @@ class Products:
     def _convert(self, rows: Tensor) -> Tensor:
         return (rows * self.scale).to(self.dtype) if self.scale != 1 else rows.to(self.dtype)
 
-    def _extremes(self) -> tuple[float, float]:
-        """The longest descriptor of the gallery, and the farthest that rounding moves one."""
-        if self.unit and self._exactly_convertible(self.gallery):
-            return UNIT, 0.0
-        lengths, moves = [], []
-        for start in range(0, len(self.gallery), 4096):
-            part = slice(start, start + 4096)
-            rows = self.gallery[part]
-            made = self._convert(rows) if self._converted is None else self._converted[part]
-            lengths.append(_lengths(rows).max())
-            moves.append(self._moved(rows, made).max())
-        return float(max(lengths)), float(max(moves))
-
-    def _moved(self, rows: Tensor, converted: Tensor) -> Tensor:
-        """(rows,) lengths of what rounding changed."""
+    def _rounded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows in this precision, and (rows,) the length of what rounding changed in each."""
         if self._exactly_convertible(rows):
-            return torch.zeros(len(rows), device=rows.device)
+            return self._convert(rows), torch.zeros(len(rows), device=rows.device)
+        if (self.precision, rows.dtype, rows.device.type) == ("bfloat16", torch.float32, "cpu"):
+            return _rounded_at_once(rows)
+        converted = self._convert(rows)
         wide = torch.promote_types(rows.dtype, torch.float32)
-        return _lengths(rows.to(wide) - converted.to(wide) / self.scale)
+        parts = zip(rows.split(PART), converted.split(PART), strict=True)
+        moved = [_lengths(a.to(wide) - b.to(wide) / self.scale) for a, b in parts]
+        return converted, torch.cat(moved)
 
     def _exactly_convertible(self, rows: Tensor) -> bool:
         return torch.promote_types(rows.dtype, self.dtype) == self.dtype and self.scale == 1
 
-    def _margin(self, queries: Tensor, converted: Tensor) -> NDArray[np.float64]:
+    def _margin(self, queries: Tensor, moved: Tensor) -> NDArray[np.float64]:
         """|da| |b| + |a| |db| + the sum's own error, with a little room for these lengths' own."""
-        moved = self._moved(queries, converted)
         own = torch.full_like(moved, UNIT) if self.unit else _lengths(queries)
         relative = queries.shape[1] * (self._unit() + 2.0**-52)
-        if self.low:
-            relative += torch.finfo(self.dtype).eps / 2  # the block itself is rounded
         margin = moved * self.length + (own + moved) * (self.moved + relative * self.length)
-        return 1.02 * margin.double().cpu().numpy() + 1e-30
+        too_small = torch.finfo(self.dtype).tiny / self.scale**2  # and may become nothing
+        return 1.02 * margin.double().cpu().numpy() + max(too_small, 1e-30)
 
     def _unit(self) -> float:
         """What an addition can be off: half a unit in the last place, or a whole one where tensor
@@ -151,6 +161,19 @@ def _stretch(rows: Indices | slice) -> Indices | slice:
     if isinstance(rows, slice) or rows[-1] - rows[0] != len(rows) - 1:
         return rows
     return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
+def _rounded_at_once(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 as bfloat16, and (rows,) what that changed: one pass where torch takes four."""
+    from vigorlib import kernels
+
+    values = np.ascontiguousarray(rows.numpy())
+    made, moved = np.empty(values.shape, np.uint16), np.empty(len(values), np.float32)
+    kernels.in_threads(
+        lambda part: kernels.to_bfloat16(values[part].view(np.uint32), made[part], moved[part]),
+        len(values),
+    )
+    return torch.from_numpy(made.view(np.int16)).view(torch.bfloat16), torch.from_numpy(moved)
 
 
 def _lengths(rows: Tensor) -> Tensor:
@@ -183,19 +206,20 @@ def _clearly_quicker(way: str, than: str, share: float) -> bool:
 def _speeds() -> dict[str, tuple[float, float]]:
     """Seconds and CPU seconds of a product on this machine, the least of several in turn."""
     a, b = torch.rand(256, 2048), torch.rand(2048, 2048)
-    low = a[:32].bfloat16(), b.bfloat16()  # an eighth: where it is emulated it takes long
-    ways: dict[str, tuple[float, Callable[[], object]]] = {
-        "numpy": (1, lambda: np.matmul(a.numpy(), b.numpy().T)),
-        "torch": (1, lambda: a @ b.T),
-        "bfloat16": (8, lambda: low[0] @ low[1].T),
+    ways: dict[str, Callable[[], object]] = {
+        "numpy": lambda: np.matmul(a.numpy(), b.numpy().T),
+        "torch": lambda: a @ b.T,
     }
+    if processor_has_bfloat16():
+        low = a.bfloat16(), b.bfloat16()
+        ways["bfloat16"] = lambda: low[0] @ low[1].T
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(5):
-        for name, (times, work) in ways.items():
-            started, spent = time.perf_counter(), time.process_time()
-            work()
-            wall, cpu = time.perf_counter() - started, time.process_time() - spent
-            taken[name].append((times * wall, times * cpu))
+    for _ in range(4):
+        for name, work in ways.items():
+            for _ in range(3):  # in the first, the other library's threads still wait on the cores
+                started, spent = time.perf_counter(), time.process_time()
+                work()
+                taken[name].append((time.perf_counter() - started, time.process_time() - spent))
     return {name: tuple(map(min, zip(*turns[1:], strict=True))) for name, turns in taken.items()}  # type: ignore[misc]
 
 

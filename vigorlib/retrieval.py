@@ -189,7 +189,8 @@ class _Search:
             crowded = []
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
-                block = scan.Block(part, *products.block(part), last=precision == "float64")
+                last = precision == "float64"
+                block = scan.Block(part, *products.block(part), products.rounding, last)
                 crowded.append(part[look(block)])
             rows = np.concatenate(crowded)
             if not len(rows):
@@ -208,12 +209,30 @@ class _Search:
 
     def _find_best(self, block: scan.Block) -> NDArray[np.bool_]:
         """Fill in the best tiles of the rows; returns for which too many may be among them."""
-        last = block.kth_largest(self.k)
-        candidates = block.between(last - 2 * block.margin, np.full(len(last), np.inf), self.k)
+        kth, no_end = block.kth_largest(self.k), np.full(len(block.rows), np.inf)
+        if not block.rounding:
+            candidates = block.between(kth - 2 * block.margin, no_end, self.k)
+            return self._take_best(block, candidates)
+        # where values are far off: the k that seem best, then what may be better than the least
+        crowded = self._take_best(block, block.at_least(kth, self.k))
+        least = np.where(crowded, np.inf, self.similarity[block.rows, -1])
+        others = block.between(least - block.margin, no_end, self.k, below=kth)
+        return crowded | self._take_best(block, others, and_those_before=True)
+
+    def _take_best(
+        self, block: scan.Block, candidates: scan.Open, and_those_before: bool = False
+    ) -> NDArray[np.bool_]:
+        """Fill in the best of the candidates, or of these and what was filled in before."""
         for row, tile in candidates:
             exact = self._exact(block.rows[row], tile)
+            present = np.unique(row)
+            if and_those_before:
+                rows = block.rows[present]
+                row = np.concatenate([row, present.repeat(self.k)])
+                tile = np.concatenate([tile, self.top[rows].reshape(-1)])
+                exact = np.concatenate([exact, self.similarity[rows].reshape(-1)])
             order = np.lexsort((tile, -exact, row))
-            present, starts = np.unique(row, return_index=True)  # row is sorted already
+            starts = np.searchsorted(row[order], present)
             chosen = order[starts[:, None] + np.arange(self.k)]
             self.top[block.rows[present]] = tile[chosen]
             self.similarity[block.rows[present]] = exact[chosen]

@@ -29,13 +29,15 @@ many in a product."""
 class Block:
     """Similarities of some queries to the whole gallery.
 
-    rows: (R,) which queries. values: (R, N) float32 or float64. margin: (R,) how far off these can
-    be. last: there is no better precision, so that no row is crowded.
+    rows: (R,) which queries. values: (R, N) float32 or float64: sums that are off by at most margin,
+    (R,), then rounded by a share of at most ``rounding``. last: there is no better precision, so that
+    no row is crowded.
     """
 
     rows: Indices
     values: Tensor
     margin: NDArray[np.float64]
+    rounding: float = 0.0
     last: bool = False
 
     def leave_out(self, tiles: Indices) -> None:
@@ -44,31 +46,51 @@ class Block:
         self.values[torch.from_numpy(row), torch.from_numpy(tiles[row, which])] = -torch.inf
 
     def kth_largest(self, k: int) -> NDArray[np.float64]:
-        """(R,) the k-th largest similarity of each row."""
+        """(R,) the k-th largest value of each row."""
         if not _compiled(self.values):
             return self.values.topk(k, dim=1).values[:, -1].double().cpu().numpy()
         from vigorlib import kernels
 
-        values = self.values.numpy()
-        out = np.empty(len(values))
+        values, out = self.values.numpy(), np.empty(len(self.values))
         kernels.in_threads(lambda p: kernels.kth_largest(values[p], k, out[p]), len(values))
         return out
 
-    def between(self, low: NDArray[np.float64], high: NDArray[np.float64], k: int = 0) -> Open:
-        """The pairs within [low, high] of their row, (R,) each. k: so many are no crowd."""
+    def at_least(self, value: NDArray[np.float64], k: int) -> Open:
+        """The pairs whose value is at least this one of their row, (R,). k: so many are no crowd."""
+        return self._open(value.astype(self._kind), np.full(len(value), np.inf, self._kind), k)
+
+    def between(
+        self,
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        k: int = 0,
+        below: NDArray[np.float64] | None = None,
+    ) -> Open:
+        """The pairs whose sum may lie within [low, high] of their row, (R,) each. k: so many are no
+        crowd. below: only those whose value is less than this one, (R,)."""
+        nothing, all_ = self._kind(-np.inf), self._kind(np.inf)
+        least = np.nextafter(_away(low, -self.rounding).astype(self._kind), nothing)
+        most = np.nextafter(_away(high, self.rounding).astype(self._kind), all_)
+        if below is not None:
+            most = np.minimum(most, np.nextafter(below.astype(self._kind), nothing))
+        return self._open(least, most, k)
+
+    def _open(self, least: NDArray[np.floating], most: NDArray[np.floating], k: int) -> Open:
         size = self.values.shape[1]
-        kind = np.float64 if self.values.dtype == torch.float64 else np.float32
-        limit = size if self.last else size // CROWDED + 4 * k
-        return Open(self.values, _outward(low, kind, -np.inf), _outward(high, kind, np.inf), limit)
+        return Open(self.values, least, most, size if self.last else size // CROWDED + 4 * k)
+
+    @property
+    def _kind(self) -> type[np.floating]:
+        return np.float64 if self.values.dtype == torch.float64 else np.float32
 
 
 def _compiled(values: Tensor) -> bool:
     return values.device.type == "cpu"
 
 
-def _outward(edge: NDArray[np.float64], kind: type, towards: float) -> NDArray[np.floating]:
-    """Rounded to the block's type, away from what lies within."""
-    return np.nextafter(edge.astype(kind), kind(towards))
+def _away(value: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Larger by a share of its own size, or less; infinities stay."""
+    return value * (1 + np.sign(value) * share)
 
 
 class Open:

@@ -40,7 +40,7 @@ from vigorlib.checkpoints import (
 )
 from vigorlib.dataset import Vigor
 from vigorlib.descriptors import describe
-from vigorlib.device import out_of_memory_explained
+from vigorlib.device import has_bfloat16, out_of_memory_explained
 from vigorlib.files import require_room
 from vigorlib.geometry import HALF_TILE_PX, tile_iou
 from vigorlib.images import Pixels, turned
@@ -600,15 +600,8 @@ def _optimizer(network: nn.Module, profile: Profile) -> torch.optim.Optimizer:
 def mixed_precision(precision: str) -> str:
     """A profile's precision in Accelerate's words; ``auto`` asks the hardware."""
     if precision == "auto":
-        precision = "bfloat16" if _has_fast_bfloat16() else "float32"
+        precision = "bfloat16" if has_bfloat16() else "float32"
     names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
     if precision not in names:
         raise ValueError(f"unknown precision {precision!r}: expected auto, {', '.join(names)}")
     return names[precision]
-
-
-def _has_fast_bfloat16() -> bool:
-    """Tensor cores with bfloat16, or a CPU with matrix units; elsewhere it is emulated and slow."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported()  # no public question exists for this

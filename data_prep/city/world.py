@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -91,7 +92,8 @@ class World:
         sky, lit, cars = STREET_SKIES[capture], self.lit[capture], self.cars[1 + capture]
         trees = self.trees
         bearings = ((np.arange(w) + 0.5) / w - 0.5) * 2 * np.pi
-        tangents = np.tan((0.5 - (np.arange(h) + 0.5) / h) * np.pi)
+        elevations = (0.5 - (np.arange(h) + 0.5) / h) * np.pi
+        tangents = np.array([math.tan(angle) for angle in elevations])  # see light._power
         image = np.zeros((h, w, 3), np.float32)
         distance = np.full((h, w), street.FAR, np.float32)
         kind = np.zeros((h, w), np.uint8)
