@@ -196,7 +196,7 @@ class Asks:
     [
         ((os.system, "touch {marker}"), r"(posix|nt)\.system"),
         ((eval, "open({marker!r}, 'w')"), r"(__builtin__|builtins)\.eval"),
-        ((builtins.open, "{marker}", "w"), r"io\.open"),
+        ((builtins.open, "{marker}", "w"), r"_?io\.open"),
         ((np.fromfile, "{marker}"), r"numpy.*\.fromfile"),
     ],
 )
