@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from measure import Row, Work, compare, run_alone
 from numpy.typing import NDArray
-from ranks import PRODUCTS, products
+from ranks import PRODUCTS, both_ways, products
 
 from vigorlib.mining import Pool
 
@@ -39,7 +39,7 @@ def measured(quick: bool = False) -> list[Row]:
 
     candidates: dict[str, Work] = {
         **products(ground, satellite),
-        "ours": ours,
+        **both_ways(ours),
         ONCE: once,
         "chunks and top-k, float32": lambda: in_chunks(pool, references, keep),
         "as released, float64": lambda: as_released(ground, satellite, references, keep),

@@ -5,6 +5,8 @@ python benchmarks/ranks.py --quick
 
 from __future__ import annotations
 
+from unittest import mock
+
 import made_up
 import numpy as np
 import torch
@@ -12,10 +14,12 @@ from measure import Row, Work, compare, run_alone
 from numpy.typing import NDArray
 
 from vigorlib import retrieval
+from vigorlib.device import processor_has_bfloat16
 from vigorlib.retrieval import BLOCK_BYTES
 
 CASES = ((5_000, 9_000), (2_000, 90_618))
 PRODUCTS = ("product, NumPy", "product, torch")
+WITHOUT = "ours, float32 only"
 
 
 def measured(quick: bool = False) -> list[Row]:
@@ -26,7 +30,7 @@ def measured(quick: bool = False) -> list[Row]:
         ground, references = made_up.queries_near(satellite, queries)
         candidates: dict[str, Work] = {
             **products(ground, satellite),
-            "ours": lambda g=ground, s=satellite, r=references: retrieval.ranks(g, s, r),
+            **both_ways(lambda g=ground, s=satellite, r=references: retrieval.ranks(g, s, r)),
         }
         if queries * tiles < 5e7:  # 16 bytes a pair: elsewhere they would not fit
             candidates["whole matrix, float32"] = lambda g=ground, s=satellite, r=references: (
@@ -52,7 +56,21 @@ def products(ground: NDArray[np.float32], satellite: NDArray[np.float32]) -> dic
         for part in parts:
             tensors[0][part] @ tensors[1].T
 
-    return dict(zip(PRODUCTS, (by_numpy, by_torch), strict=True))
+    ways = dict(zip(PRODUCTS, (by_numpy, by_torch), strict=True))
+    if processor_has_bfloat16():
+        low = tensors[0].bfloat16(), tensors[1].bfloat16()
+        ways["bfloat16 product, inexact"] = lambda: [low[0][part] @ low[1].T for part in parts]
+    return ways
+
+
+def both_ways(work: Work) -> dict[str, Work]:
+    """Ours, and where the processor multiplies bfloat16 also as it runs where none does."""
+
+    def without() -> None:
+        with mock.patch("vigorlib.products.processor_has_bfloat16", return_value=False):
+            work()
+
+    return {"ours": work} | ({WITHOUT: without} if processor_has_bfloat16() else {})
 
 
 def as_released(

@@ -14,7 +14,7 @@ import torch
 from measure import Row, Work, compare, run_alone
 from torch import Tensor
 
-from vigorlib import model, runs
+from vigorlib import cost, device, model, runs
 from vigorlib.dataset import data_folder
 from vigorlib.recipes import Profile, Recipe, get_profile, get_recipe
 from vigorlib.training import PairLoss, Trainer, _optimizer
@@ -24,8 +24,9 @@ REPEATS = 5
 
 def measured(quick: bool = False) -> list[Row]:
     recipe, profile = get_recipe("vigor"), get_profile("smoke" if quick else "mini")
+    precision = "bfloat16" if device.has_bfloat16() else "float32"  # what "auto" takes
     one_epoch = dataclasses.replace(
-        profile, epochs={"same-area": (0, 1)}, mining_from_epoch=0, precision="float32"
+        profile, epochs={"same-area": (0, 1)}, mining_from_epoch=0, precision=precision
     )
     train = runs.photographs(data_folder(profile.name), profile, "same-area", "train")
     threads = torch.get_num_threads()
@@ -48,12 +49,17 @@ def _compared(recipe: Recipe, profile: Profile, train: runs.Photographs, folder:
     ]  # fmt: skip
     batches = _batches(trainers[0])
     left = iter(trainers)
+    bare = f"forward, backward, optimiser, {profile.precision}"
     candidates: dict[str, Work] = {
-        "forward, backward, optimiser": lambda: _bare(recipe, profile, trainers[0], batches),
-        "the whole loop": lambda: next(left).train(),
+        bare: lambda: _bare(recipe, profile, trainers[0], batches),
+        f"the whole loop, {profile.precision}": lambda: next(left).train(),
     }
+    if profile.precision != "float32":
+        wide = dataclasses.replace(profile, precision="float32")
+        candidates["forward, backward, optimiser, float32"] = lambda: _bare(
+            recipe, wide, trainers[0], batches
+        )
     case = f"{len(batches)} steps of {profile.hybrid_batch} pairs, {profile.name}"
-    bare = next(iter(candidates))
     rows = compare("training loop", case, candidates, bare, REPEATS, memory=False)
     pairs = len(batches) * profile.hybrid_batch
     return [
@@ -80,7 +86,8 @@ def _bare(
     step = PairLoss(network, trainer.stages[-1], recipe, profile.iou_floor)
     optimizer = _optimizer(network, profile)
     for batch in batches:
-        loss, _, _ = step(**batch)
+        with cost._autocast("cpu", profile.precision):
+            loss, _, _ = step(**batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
