@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vigorlib import retrieval
 from vigorlib.device import processor_has_bfloat16
-from vigorlib.retrieval import BLOCK_BYTES
+from vigorlib.products import rows_at_once
 
 CASES = ((5_000, 9_000), (2_000, 90_618))
 PRODUCTS = ("product, NumPy", "product, torch")
@@ -44,7 +44,7 @@ def measured(quick: bool = False) -> list[Row]:
 
 def products(ground: NDArray[np.float32], satellite: NDArray[np.float32]) -> dict[str, Work]:
     """The float32 product alone, in blocks of the same size, by either library."""
-    rows = max(BLOCK_BYTES // (4 * len(satellite)), 1)
+    rows = rows_at_once(len(satellite))
     parts = [slice(start, start + rows) for start in range(0, len(ground), rows)]
     tensors = torch.from_numpy(ground), torch.from_numpy(satellite)
 

@@ -65,7 +65,7 @@ def test_the_pool_ranks_as_a_sort_does(references):
     pool.ground = F.normalize(torch.randn(pool.ground.shape, generator=generator), dim=1)
     pool.satellite = F.normalize(torch.randn(pool.satellite.shape, generator=generator), dim=1)
     candidates = np.unique(references[:, 0])
-    hard = pool.hardest(references, candidates, 7, np.random.default_rng(0), chunk=32)
+    hard = pool.hardest(references, candidates, 7, np.random.default_rng(0), block_rows=32)
     for query, row in enumerate(hard):
         others = np.setdiff1d(candidates, references[query])
         similarity = (pool.satellite[others] @ pool.ground[query]).numpy()
@@ -140,7 +140,9 @@ def test_the_pool_keeps_the_same_sets_in_any_precision(
     monkeypatch.setattr(retrieval, "ladder", lambda *_: (first, "float32", "float64"))
     candidates = np.unique(references[:, 0])
     drawn = np.random.default_rng(3).permutation(candidates)[:sample]
-    hard = pool.hardest(references, candidates, keep, np.random.default_rng(3), sample, chunk=64)
+    hard = pool.hardest(
+        references, candidates, keep, np.random.default_rng(3), sample, block_rows=64
+    )
     assert (hard == hard_by_hand(pool, references, drawn, hard.shape[1])).all()
 
 

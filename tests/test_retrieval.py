@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vigorlib import pairs, retrieval, scan
+from vigorlib import pairs, products, retrieval, scan
 from vigorlib.retrieval import ranks, search
 
 
@@ -89,7 +89,7 @@ def test_block_size_changes_nothing(block_rows):
 def test_a_small_memory_budget_changes_nothing(monkeypatch):
     ground, satellite, references = hard_case()
     whole = ranks(ground, satellite, references)
-    monkeypatch.setattr(retrieval, "BLOCK_BYTES", 10)  # less than a row: still one at a time
+    monkeypatch.setattr(products, "BLOCK_BYTES", 10)  # less than a row: still one at a time
     np.testing.assert_array_equal(ranks(ground, satellite, references).top, whole.top)
 
 

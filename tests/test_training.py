@@ -271,6 +271,17 @@ def test_weights_that_are_no_numbers_are_not_kept_though_the_loss_is_one(photos,
     assert newest_checkpoint(tmp_path)[1]["step"] == 5
 
 
+def test_a_notebook_trains_in_one_precision_and_then_in_another(photos):
+    def losses(precision):
+        profile = dataclasses.replace(SMOKE, epochs={"same-area": (0, 1)}, precision=precision)
+        return [entry["loss"] for entry in trainer(photos, profile=profile).train().losses]
+
+    wide, half, again = losses("float32"), losses("bfloat16"), losses("float32")
+    assert wide == again
+    assert half != wide
+    assert half == pytest.approx(wide, rel=0.05)
+
+
 def test_scaled_gradients_are_scaled_back_and_the_scale_is_resumed(photos, tmp_path, monkeypatch):
     """What float16 needs on a GPU, with a scaler put in by hand; unscaled, Adam would stand still."""
     plain = trainer(photos).train()

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vigorlib import cost
+from vigorlib import cost, products
 from vigorlib.model import CrossViewNet
 from vigorlib.recipes import Profile, Recipe
 from vigorlib.training import Stage
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from vigorlib.plan import Counts
 
 FLOAT_BYTES, INDEX_BYTES = 4, 8
-POOL_CHUNK = 2048  # queries that the mining pool ranks at once
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ def other_memory(
     ]
     if recipe.mining:
         sample = min(profile.pool_tiles, train.tiles)
-        refresh = sample * row + POOL_CHUNK * sample * FLOAT_BYTES
+        block = products.rows_at_once(sample) * sample * FLOAT_BYTES
+        refresh = 3 * (sample * row + block) // 2  # in single and in half precision
         parts += [
             Part("mining pool (Q x D and N x D)", _pool(train, row), "host", "training"),
             Part("hard examples (Q x K)", _hard(train, profile), "host", "training"),

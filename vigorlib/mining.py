@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vigorlib import products
 from vigorlib.retrieval import best
 
 Indices = NDArray[np.int64]
@@ -132,14 +133,15 @@ class Pool:
         rng: np.random.Generator,
         sample: int = 40_000,
         device: torch.device | str = "cpu",
-        chunk: int = 2048,
+        block_rows: int | None = None,
     ) -> Indices:
         """(Q, keep) tiles most similar to each query among ``sample`` random candidates.
 
         candidates: tiles that may be named (those that are somebody's positive). A query's own
         four tiles never count; tiles not seen yet come last. Exact, as :mod:`vigorlib.retrieval`:
         the same sets whatever computes them; among equals the tile that was drawn first, so that
-        a query not seen yet gets random tiles. chunk: queries at a time.
+        a query not seen yet gets random tiles. block_rows: as in
+        :func:`vigorlib.retrieval.ranks`.
         """
         self._copy()
         tiles = rng.permutation(candidates)[:sample]
@@ -155,8 +157,11 @@ class Pool:
         hard[~seen] = _first_but(own[~seen], keep)
         if seen.any():
             queries = self.ground if seen.all() else self.ground[torch.from_numpy(seen)]
-            gallery = self.satellite[torch.from_numpy(tiles)].to(device)
-            hard[seen], _ = best(queries.to(device), gallery, keep, chunk, own[seen], unit=False)
+            gallery = products.room(len(tiles), self.satellite.shape[1], self.satellite.dtype)
+            torch.index_select(self.satellite, 0, torch.from_numpy(tiles), out=gallery)
+            hard[seen], _ = best(
+                queries.to(device), gallery.to(device), keep, block_rows, own[seen], unit=False
+            )
         return tiles[hard]
 
     def state_dict(self) -> dict[str, Tensor]:

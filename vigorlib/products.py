@@ -26,6 +26,8 @@ Precision = Literal["bfloat16", "float16", "float32", "float64"]
 Indices = NDArray[np.int64]
 
 BLOCK_BYTES = 256 * 2**20
+ROWS = 1024
+"""Of a block at most: more make the product no quicker, and their memory has to be handed out."""
 PIECE_BYTES = 64 * 2**20
 """Converted rows of the gallery at a time."""
 PART = 4096
@@ -54,6 +56,21 @@ def ladder(queries: Tensor, gallery: Tensor) -> tuple[Precision, ...]:
     return ("bfloat16", *exact) if quick else exact
 
 
+def rows_at_once(tiles: int, precision: Precision = "float32") -> int:
+    """Rows of a block of similarities to so many tiles."""
+    size = 8 if precision == "float64" else 4
+    return min(max(BLOCK_BYTES // (size * tiles), 1), ROWS)
+
+
+def room(rows: int, columns: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """Memory for a large matrix. NumPy asks Linux for it in large pages, and has it three times as
+    fast as torch."""
+    if torch.device(device).type != "cpu":
+        return torch.empty(rows, columns, dtype=dtype, device=device)
+    memory = np.empty((rows, columns * dtype.itemsize), np.uint8)
+    return torch.from_numpy(memory).view(dtype)
+
+
 class Products:
     """Similarities of queries (Q, D) to a gallery (N, D) in one precision.
 
@@ -78,10 +95,6 @@ class Products:
         elif not self._exactly_convertible(gallery):
             self.moved = max(float(self._rounded(part)[1].max()) for part in gallery.split(PART))
         self.length = UNIT if unit else max(float(_lengths(p).max()) for p in gallery.split(PART))
-
-    def rows_at_once(self, block_bytes: int = BLOCK_BYTES) -> int:
-        size = 8 if self.precision == "float64" else 4
-        return max(block_bytes // (len(self.gallery) * size), 1)
 
     def block(self, rows: Indices | slice) -> tuple[Tensor, NDArray[np.float64]]:
         """(rows, N) similarities, float32 or float64, and (rows,) how far off their sums can be, before
@@ -109,8 +122,7 @@ class Products:
         """Memory for a block, taken once: the system empties what it hands out."""
         space = self._space.get(dtype)
         if space is None or len(space) < rows:
-            size = (rows, len(self.gallery))
-            space = self._space[dtype] = torch.empty(size, dtype=dtype, device=self.gallery.device)
+            space = self._space[dtype] = room(rows, len(self.gallery), dtype, self.gallery.device)
         return space[:rows]
 
     def _in_pieces(self, queries: Tensor) -> Tensor:

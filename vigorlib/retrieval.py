@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vigorlib import pairs, scan
+from vigorlib import pairs, products, scan
 from vigorlib.products import Products, ladder
 
 if TYPE_CHECKING:
     from vigorlib.index import Gallery, Kind
 
 Indices = NDArray[np.int64]
-BLOCK_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def ranks(
     """Rank the whole gallery for every query.
 
     ground: (Q, D) and satellite: (N, D), L2-normalised, on one device; references: (Q, 4) indices
-    into the gallery, positive first. block_rows: queries at a time (default: about 256 MB).
+    into the gallery, positive first. block_rows: queries at a time (default: at most 256 MB).
     Raises ValueError for shapes or indices that do not fit and for descriptors that are not
     normalised or not finite.
     """
@@ -184,13 +183,13 @@ class _Search:
         """Look at every row; those that are too crowded for a precision again in the next."""
         rows = np.arange(len(self.queries))
         for precision in ladder(self.queries, self.gallery):
-            products = Products(self.queries, self.gallery, precision, self.unit)
-            size = self.block_rows or products.rows_at_once(BLOCK_BYTES)
+            blocks = Products(self.queries, self.gallery, precision, self.unit)
+            size = self.block_rows or products.rows_at_once(len(self.gallery), precision)
             crowded = []
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
                 last = precision == "float64"
-                block = scan.Block(part, *products.block(part), products.rounding, last)
+                block = scan.Block(part, *blocks.block(part), blocks.rounding, last)
                 crowded.append(part[look(block)])
             rows = np.concatenate(crowded)
             if not len(rows):

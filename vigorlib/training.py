@@ -270,8 +270,11 @@ class Trainer:
         progress: bool = True,
     ) -> None:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
 
         device = processes.join()
+        if AcceleratorState._shared_state:  # this notebook may have trained in another precision
+            AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision=mixed_precision(profile.precision),
