@@ -105,3 +105,18 @@ def test_rounding_at_once_is_torchs_rounding(shape):
     assert torch.equal(rounded.view(torch.int16), values.bfloat16().view(torch.int16))
     torch.testing.assert_close(moved, (values - values.bfloat16().float()).norm(dim=1))
     assert torch.equal(products._rounded_at_once(values.T)[0], values.T.bfloat16())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "float32", "float64"])
+def test_room_is_of_the_kind_that_was_asked_for(precision):
+    memory = products.room(3, 5, products.DTYPES[precision])
+    assert (memory.shape, memory.dtype) == ((3, 5), products.DTYPES[precision])
+    assert memory.is_contiguous()
+
+
+def test_a_block_keeps_to_its_memory_whatever_the_gallery():
+    for tiles in (1, 9_000, 90_618, 10**9):
+        for precision, size in (("float32", 4), ("float64", 8)):
+            rows = products.rows_at_once(tiles, precision)
+            assert 1 <= rows <= products.ROWS
+            assert rows == 1 or rows * tiles * size <= products.BLOCK_BYTES
