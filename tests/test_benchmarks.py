@@ -90,7 +90,7 @@ def test_the_ways_that_are_compared_find_the_same():
     pool.ground, pool.satellite = torch.from_numpy(ground), torch.from_numpy(satellite)
     hard = pool.hardest(references, np.arange(300), 20, np.random.default_rng(0))
     assert mine.same_sets(hard, mine.as_released(ground, satellite, references, 20)) == 1
-    assert mine.same_sets(hard, mine.in_chunks(pool, references, 20)) == 1
+    assert mine.same_sets(hard, mine.in_chunks(ground, satellite, references, 20)) == 1
 
 
 def test_made_up_queries_lie_near_their_positives():
