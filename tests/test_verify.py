@@ -46,6 +46,16 @@ def test_a_result_that_does_not_hold_is_told(store, city_root):
     assert done.output.count("FAILS") == 1 and "1 of 1" in done.output
 
 
+def test_a_result_is_trained_again_in_the_precision_of_its_record(store, city_root):
+    (file,) = (store / "results" / "expected").glob("*.json")
+    record = json.loads(file.read_text())
+    for name, made in (("vigor", record["made"]["precision"]), ("half", "bf16")):
+        record["made"]["precision"] = made
+        write_json(file, sealed(record))
+        fresh, _ = verify.verify("vigor", "smoke", data_root=city_root, progress=False)
+        assert fresh.record["made"]["precision"] == made, name
+
+
 def test_nothing_recorded_and_other_data_are_told_with_the_next_step(store, city_root):
     missing = command(city_root, "--recipe", "vigor-gem")
     assert missing.exit_code == 2 and "--record" in missing.output

@@ -264,7 +264,7 @@ def verify(
                 continue
             run, checks = verifying.verify(name, profile, protocol, seed, data_root)  # type: ignore[arg-type]
         table = Table("measurement", "recorded", "95 % interval", "fresh", "")
-        table.title = f"{run.title}, {protocol}, seed {seed}, profile {profile}"
+        table.title = f"{run.title}, {protocol}, seed {seed}, {profile}, {run.profile.precision}"
         for check in checks:
             interval = "-" if check.interval is None else "{:.4f} to {:.4f}".format(*check.interval)
             said = "the same" if check.same else "holds" if check.holds else "FAILS"

@@ -71,6 +71,8 @@ class Stage:
 
 
 SEMI_POSITIVES = ("iou", "distance", "positive", "negative", "ignored")
+PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+"""What a profile calls a precision: what Accelerate and a run's record call it."""
 
 
 def stages(recipe: Recipe, profile: Profile, protocol: str) -> list[Stage]:
@@ -604,7 +606,6 @@ def mixed_precision(precision: str) -> str:
     """A profile's precision in Accelerate's words; ``auto`` asks the hardware."""
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16() else "float32"
-    names = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-    if precision not in names:
-        raise ValueError(f"unknown precision {precision!r}: expected auto, {', '.join(names)}")
-    return names[precision]
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}: expected auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision]

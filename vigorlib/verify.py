@@ -7,6 +7,7 @@ nothing from ``runs/``; an interrupted one is gone on with.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from vigorlib.dataset import Protocol
 from vigorlib.files import sealed, write_json
 from vigorlib.home import home
 from vigorlib.recipes import get_profile, get_recipe
+from vigorlib.training import PRECISIONS
 
 
 class NothingRecorded(ValueError):
@@ -54,12 +56,15 @@ def verify(
     data_root: str | Path = "",
     progress: bool = True,
 ) -> tuple[runs.Run, list[Check]]:
-    """Train a recorded run again. Returns the fresh one and every measurement beside the recorded.
+    """Train a recorded run again, in its precision. Returns the fresh one and every measurement
+    beside the recorded.
 
     Raises :class:`NothingRecorded` where there is no record, ValueError where it is of other data.
     """
     what, size = get_recipe(recipe), get_profile(profile)
     recorded = expected(what.name, size.name, protocol, seed)
+    (precision,) = (p for p, name in PRECISIONS.items() if name == recorded["made"]["precision"])
+    size = dataclasses.replace(size, precision=precision)
     folder = home() / "build" / "verify" / size.name / recorded["name"]
     fresh = runs.train_afresh(folder, what, size, seed, protocol, data_root, progress)
     if fresh.record["data"] != recorded["data"]:
