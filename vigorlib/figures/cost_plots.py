@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from vigorlib.figures.style import BLUE, CYCLE, INK, ORANGE, RED, note, styled
 
@@ -82,6 +83,8 @@ def memory_lines(
             xycoords=("data", "axes fraction"), textcoords="offset points",
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="queries", ylabel="memory in all (GB)")
+    axes.yaxis.set_minor_formatter(LogFormatter())
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(loc="upper left")
     note(figure, text)
     return figure
