@@ -127,9 +127,9 @@ class Curves:
     @property
     def areas(self) -> tuple[Values, Values]:
         """(B,) areas under the deletion (low: faithful) and insertion (high: faithful) curves."""
-        return tuple(  # type: ignore[return-value]
-            np.trapezoid(curve, self.shares, axis=1) for curve in (self.deletion, self.insertion)
-        )
+        widths = np.diff(self.shares)  # by hand: the trapezoidal rule has two names in NumPy
+        means = ((curve[:, 1:] + curve[:, :-1]) / 2 for curve in (self.deletion, self.insertion))
+        return tuple((widths * mean).sum(axis=1) for mean in means)  # type: ignore[return-value]
 
 
 @torch.no_grad()

@@ -296,6 +296,11 @@ class Trainer:
         processes.share_batch_norm(network, device)
         self.network = network.to(device).to(memory_format=torch.channels_last)
         if profile.compile:
+            if profile.checkpoint_activations and torch.__version__.startswith("2.6."):
+                raise ValueError(
+                    "torch 2.6 cannot compile a network that recomputes its activations: expected "
+                    "compile or checkpoint_activations, not both, or a newer torch"
+                )
             for branch in (network.ground, network.satellite):
                 branch.compile()  # in place: names of weights stay
         # prepared, so that float16's scaled gradients are scaled back and overflows skipped
