@@ -299,3 +299,15 @@ def test_looking_for_a_run_trains_nothing(trained, city_root, monkeypatch, store
     assert not (store / "runs").exists()
     monkeypatch.setenv("VIGOR_BOOK_HOME", str(home))
     assert runs.find("vigor", "smoke", data_root=city_root).metrics == run.metrics
+
+
+def test_a_run_has_the_same_name_whatever_torch_says_of_a_batch_norm(monkeypatch):
+    """Newer torch describes its bias, too; the recorded runs were named by it."""
+    name = runs.run_name(get_recipe("vigor"), get_profile("mini"), "same-area", 0)
+    records = Path(__file__).resolve().parent.parent / "results" / "mini"
+    assert (records / f"{name}.json").exists()
+    said = torch.nn.BatchNorm2d.extra_repr
+    monkeypatch.setattr(
+        torch.nn.BatchNorm2d, "extra_repr", lambda self: said(self).replace("bias=True, ", "")
+    )
+    assert runs.run_name(get_recipe("vigor"), get_profile("mini"), "same-area", 0) == name

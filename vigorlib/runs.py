@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -215,7 +216,8 @@ def run_name(recipe: Recipe, profile: Profile, protocol: str, seed: int) -> str:
     """``vigor-same-area-seed0-1a2b3c4d``; the end changes with every setting and every layer."""
     with model.without_weights():
         layers = model.build(recipe, profile, imagenet=False)
-    return f"{recipe.name}-{protocol}-seed{seed}-{settings_hash(recipe, profile, repr(layers))}"
+    said = re.sub("affine=True, (?=track)", "affine=True, bias=True, ", repr(layers))  # older torch
+    return f"{recipe.name}-{protocol}-seed{seed}-{settings_hash(recipe, profile, said)}"
 
 
 def recorded_runs(profile: str) -> list[dict[str, Any]]:
