@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 def oldest() -> list[str]:
     """``name==lower bound`` of the project's dependencies and of what its tests need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    tests = [d for d in project["optional-dependencies"]["dev"] if re.match("pytest|hypothesis", d)]
+    tests = [
+        d
+        for d in project["optional-dependencies"]["dev"]
+        if re.match("pytest|hypothesis|faiss|captum", d)
+    ]
     pins = []
     for line in [*project["dependencies"], *tests]:
         found = re.match(r"([\w.-]+)(?:\[.*?\])?>=([\w.]+)", line)

@@ -281,3 +281,22 @@ def test_looking_for_a_run_leaves_torchs_compiler_alone():
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
     )
+
+
+def test_a_timm_network_that_computes_while_it_is_built_still_has_shapes_without_memory(
+    monkeypatch,
+):
+    """timm 1.0.3 and 1.0.19 with torch 2.6: ``.item()`` or ``unique`` of tensors without numbers."""
+    import timm
+
+    create = timm.create_model
+
+    def computing(*names, **settings):
+        assert torch.linspace(0, 1, 3)[-1].item() == 1
+        return create(*names, **settings)
+
+    monkeypatch.setattr(timm, "create_model", computing)
+    with model.without_weights():
+        network = model.backbone("regnety_004")
+    assert all(value.is_meta for value in network.state_dict().values())
+    assert model.backbone("regnety_004").channels == network.channels

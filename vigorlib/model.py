@@ -159,9 +159,18 @@ class TimmBackbone(Backbone):
                 f"unknown backbone {name!r}: expected one of {', '.join(BACKBONES)} or a name from "
                 f"timm.list_models() (similar there: {close})"
             )
-        self.network = timm.create_model(
-            name, pretrained=pretrained, features_only=True, **settings
-        )
+
+        def make() -> nn.Module:
+            return timm.create_model(name, pretrained=pretrained, features_only=True, **settings)
+
+        device = torch.get_default_device()
+        try:
+            self.network = make()
+        except RuntimeError:
+            if device.type != "meta":
+                raise
+            with torch.device("cpu"):  # releases that compute with numbers while they build
+                self.network = make().to(device)
         self.channels = self.network.feature_info.channels()[-1]  # type: ignore[operator,union-attr]
 
     def forward(self, images: Tensor) -> Tensor:
