@@ -163,7 +163,7 @@ class TimmBackbone(Backbone):
         def make() -> nn.Module:
             return timm.create_model(name, pretrained=pretrained, features_only=True, **settings)
 
-        device = torch.get_default_device()
+        device = torch.empty(0).device  # where layers are being made
         try:
             self.network = make()
         except RuntimeError:
