@@ -286,7 +286,7 @@ def test_looking_for_a_run_leaves_torchs_compiler_alone():
 def test_a_timm_network_that_computes_while_it_is_built_still_has_shapes_without_memory(
     monkeypatch,
 ):
-    """timm 1.0.3 and 1.0.19 with torch 2.6: ``.item()`` or ``unique`` of tensors without numbers."""
+    """timm 1.0.16 to 1.0.19 with torch 2.6: ``.item()`` or ``unique`` of tensors without numbers."""
     import timm
 
     create = timm.create_model

@@ -151,7 +151,8 @@ class TimmBackbone(Backbone):
 
     def __init__(self, name: str, pretrained: bool = False, **settings: Any) -> None:
         super().__init__()
-        import timm
+        with torch.device("cpu"):  # what timm imports computes, too: torch 2.6's compiler
+            import timm
 
         if not timm.is_model(name):
             close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "none like it"
@@ -169,7 +170,7 @@ class TimmBackbone(Backbone):
         except RuntimeError:
             if device.type != "meta":
                 raise
-            with torch.device("cpu"):  # releases that compute with numbers while they build
+            with torch.device("cpu"):  # a release that computes with numbers while it builds
                 self.network = make().to(device)
         self.channels = self.network.feature_info.channels()[-1]  # type: ignore[operator,union-attr]
 
