@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import importlib.util
 import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -590,36 +593,71 @@ def test_what_a_checkpoint_lacks_is_listed():
         checkpoint.convert_checkpoint("model.ckpt", "vigor-resnet")
 
 
-def stand_in_tensorflow(variables):
-    """What little of TensorFlow is used."""
-
-    class Reader:
-        def get_variable_to_shape_map(self):
-            return {name: np.shape(array) for name, array in variables.items()}
-
-        def get_tensor(self, name):
-            return variables[name]
-
-    class TensorFlow:
-        class train:
-            @staticmethod
-            def load_checkpoint(prefix):
-                assert prefix.endswith("model.ckpt")
-                return Reader()
-
-    return TensorFlow
+STAND_IN = """
+import numpy
 
 
-def test_the_command_writes_weights_that_the_network_takes(tmp_path, monkeypatch):
+class train:
+    @staticmethod
+    def load_checkpoint(prefix):
+        return Reader(numpy.load(prefix + ".npz"))
+
+
+class Reader:
+    def __init__(self, arrays):
+        self.get_tensor = arrays.__getitem__
+        self.get_variable_to_shape_map = lambda: {name: arrays[name].shape for name in arrays}
+"""
+"""What little of TensorFlow is used; its checkpoints are NumPy's files."""
+
+WRITE = """
+import sys
+import numpy, tensorflow
+tf = tensorflow.compat.v1
+tf.disable_eager_execution()
+arrays = numpy.load(sys.argv[2])
+wanted = [tf.Variable(arrays[name], name=name, use_resource=False) for name in arrays]
+loss = sum(tensorflow.reduce_sum(tensorflow.cast(v, tensorflow.float32) ** 2) for v in wanted)
+step = tf.train.AdamOptimizer(0.0).minimize(loss)
+with tf.Session() as session:
+    session.run(tf.global_variables_initializer())
+    session.run(step)
+    tf.train.Saver().save(session, sys.argv[1])
+"""
+"""Arrays to a checkpoint with moments, by TensorFlow itself, as its version 1 does."""
+
+
+@pytest.fixture(params=["stand-in", "TensorFlow"])
+def write_checkpoint(request, tmp_path, monkeypatch):
+    """(variables, prefix) -> a checkpoint that the TensorFlow at hand reads."""
+    if request.param == "TensorFlow":
+        if importlib.util.find_spec("tensorflow") is None:
+            pytest.skip("TensorFlow is not installed: pip install '.[tensorflow]'")
+
+        def write(variables, prefix):
+            arrays = tmp_path / "arrays.npz"
+            np.savez(arrays, **variables)
+            subprocess.run([sys.executable, "-c", WRITE, str(prefix), str(arrays)], check=True)
+
+        return write
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/tensorflow.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(tmp_path / "library")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "library"))
+
+    def write(variables, prefix):
+        np.savez(f"{prefix}.npz", **variables, **{f"{n}/Adam_1": v for n, v in variables.items()})
+        prefix.with_name(f"{prefix.name}.index").touch()
+
+    return write
+
+
+def test_the_command_writes_weights_that_the_network_takes(tmp_path, monkeypatch, write_checkpoint):
     variables = tiny_variables("siamese")
-    moments = {f"{name}/Adam_1": array for name, array in variables.items()}
-    library = stand_in_tensorflow(variables | moments)
-    monkeypatch.setattr(checkpoint.importlib, "import_module", lambda name: library)
     monkeypatch.setattr(checkpoint, "PROFILE", TINY)
-    (tmp_path / "model.ckpt.index").touch()
-    target = tmp_path / "siamese.safetensors"
-    source = str(tmp_path / "model.ckpt")
-    done = CliRunner().invoke(app, ["convert", source, str(target), "--recipe", "siamese"])
+    source, target = tmp_path / "model.ckpt", tmp_path / "siamese.safetensors"
+    write_checkpoint(variables, source)
+    done = CliRunner().invoke(app, ["convert", str(source), str(target), "--recipe", "siamese"])
     assert done.exit_code == 0, done.output
     from safetensors.torch import load_file
 
@@ -627,12 +665,22 @@ def test_the_command_writes_weights_that_the_network_takes(tmp_path, monkeypatch
     network.load_state_dict(load_file(target))
     expected = variables["Gap_local/fc1/weights"].T
     np.testing.assert_array_equal(network.ground.aggregator.project.weight.detach(), expected)
+    found = checkpoint.read_checkpoint(source)
+    assert set(variables) <= set(found) and not any("Adam" in name for name in found)
+
+
+def test_a_checkpoint_that_tensorflow_cannot_read_is_told(tmp_path, write_checkpoint):
+    write_checkpoint(tiny_variables("siamese"), tmp_path / "model.ckpt")
+    for file in (*tmp_path.glob("model.ckpt.data*"), *tmp_path.glob("model.ckpt.npz")):
+        file.unlink()
+    with pytest.raises(checkpoint.CheckpointError, match=r"could not read .*model\.ckpt \("):
+        checkpoint.read_checkpoint(tmp_path / "model.ckpt")
 
 
 def test_without_tensorflow_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="expected model.ckpt.index"):
         checkpoint.read_checkpoint(tmp_path / "model.ckpt")
     (tmp_path / "model.ckpt.index").touch()
-    monkeypatch.setitem(checkpoint.importlib.sys.modules, "tensorflow", None)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(RuntimeError, match=r"pip install '.\[tensorflow\]'"):
         checkpoint.read_checkpoint(tmp_path / "model.ckpt.index")

@@ -14,8 +14,11 @@ then channels, and the offset head takes [satellite, ground], in both.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from vigorlib import model
 from vigorlib.recipes import get_recipe
 
 PROFILE = "full-original"
+READER = Path(__file__).with_name("variables.py")
 SCOPES = {"ground": "grd", "satellite": "sat"}
 SAFA_NAMES = {"w1": "weights1", "b1": "biases1", "w2": "weights2", "b2": "biases2"}
 CONVOLUTION = re.compile(r"(vgg_(?:grd|sat))/conv2d(?:_(\d+))?/(kernel|bias)")
@@ -53,10 +57,9 @@ def convert_checkpoint(path: Path, recipe: str) -> dict[str, Tensor]:
         raise CheckpointError(
             f"there is no released model of {recipe!r}: expected one of {', '.join(RELEASED)}"
         )
-    variables = read_checkpoint(path)
     with torch.device("meta"):
         network = model.build(recipe, PROFILE, imagenet=False)
-    return convert(variables, network)
+    return convert(read_checkpoint(path), network)
 
 
 def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
@@ -66,17 +69,24 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
         raise FileNotFoundError(
             f"no checkpoint {prefix}: expected {prefix.name}.index and its .data file beside it"
         )
-    try:
-        tensorflow = importlib.import_module("tensorflow")
-    except ImportError as error:
+    if importlib.util.find_spec("tensorflow") is None:
         raise RuntimeError(
             "TensorFlow is needed to read its checkpoints: `pip install tensorflow` (version 2 "
             "reads them, too), or install this project with its extra: `pip install "
             "'.[tensorflow]'`"
-        ) from error
-    reader = tensorflow.train.load_checkpoint(str(prefix))
-    names = [name for name in reader.get_variable_to_shape_map() if "/Adam" not in name]
-    return {name: reader.get_tensor(name) for name in names}
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "variables.npz"
+        command = [sys.executable, "-P", str(READER), str(prefix), str(target)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+            raise CheckpointError(
+                f"TensorFlow could not read {prefix} ({said[0]}): expected a whole checkpoint, "
+                f"{prefix.name}.index with its .data files"
+            )
+        with np.load(target, allow_pickle=False) as arrays:
+            return dict(arrays)
 
 
 def convert(
