@@ -86,3 +86,23 @@ def test_the_record_says_what_decides_the_last_bit(city_root, store):
         made["determinism"]
     )
     assert json.loads(json.dumps(made)) == made
+
+
+def test_another_seed_on_record_widens_the_interval():
+    recorded = {"top1": 0.2, "intervals": {"top1": [0.17, 0.24]}}
+    others = [{"top1": 0.21}, {"top1": 0.16}]
+    (check,) = verify.compare(recorded, {"top1": 0.16}, others)
+    assert check.interval == pytest.approx((0.15, 0.2 + 0.04 * 2**0.5))  # 3, 4, 5
+    assert check.holds
+    (alone,) = verify.compare(recorded, {"top1": 0.16})
+    assert alone.interval == pytest.approx((0.17, 0.24)) and not alone.holds
+
+
+def test_other_seeds_of_the_same_run_are_found_and_nothing_else():
+    by_name = {record["name"]: record for record in runs.recorded_runs("mini")}
+    pairs = [name for name in by_name if "-seed1-" in name]
+    assert pairs
+    for name in pairs:
+        first = by_name[name.replace("-seed1-", "-seed0-")]
+        assert verify.other_seeds(first) == [by_name[name]["metrics"]]
+        assert verify.other_seeds(by_name[name]) == [first["metrics"]]

@@ -252,7 +252,10 @@ def verify(
     data_root: DataOption = "",
     record: Annotated[bool, typer.Option("--record", help="make it what is expected")] = False,
 ) -> None:
-    """Train recorded runs again, from nothing, and compare within their intervals; 1 if one fails."""
+    """Train recorded runs again, from nothing, and compare within their intervals; 1 if one fails.
+
+    Intervals are over queries (95 %), widened by what another seed on record changes.
+    """
     from vigorlib import verify as verifying
 
     broken = 0
@@ -263,7 +266,7 @@ def verify(
                 console.print(f"{run.record['name']}: recorded")
                 continue
             run, checks = verifying.verify(name, profile, protocol, seed, data_root)  # type: ignore[arg-type]
-        table = Table("measurement", "recorded", "95 % interval", "fresh", "")
+        table = Table("measurement", "recorded", "interval", "fresh", "")
         table.title = f"{run.title}, {protocol}, seed {seed}, {profile}, {run.profile.precision}"
         for check in checks:
             interval = "-" if check.interval is None else "{:.4f} to {:.4f}".format(*check.interval)
