@@ -384,7 +384,7 @@ def test_a_large_upload_arrives_and_one_too_large_is_refused_unsent(page, tmp_pa
     Image.fromarray(noise).save(tmp_path / "large.png", compress_level=0)
     assert (tmp_path / "large.png").stat().st_size > 12e6  # more than a web socket takes at once
     page.set_input_files(".vu input", tmp_path / "large.png")
-    expect(page.locator(".va-left")).to_contain_text("PNG, 3000 x 1500")
+    expect(page.locator(".va-left")).to_contain_text("PNG, 3000 x 1500", timeout=60_000)
     (tmp_path / "huge.png").write_bytes(bytes(41_000_000))
     page.set_input_files(".vu input", tmp_path / "huge.png")
     expect(status(page)).to_contain_text("at most 40 MB")
