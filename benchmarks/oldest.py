@@ -2,7 +2,7 @@
 
 python benchmarks/oldest.py > oldest.txt
 python3.11 -m venv /tmp/oldest && /tmp/oldest/bin/pip install -r oldest.txt
-PYTHONPATH=. /tmp/oldest/bin/python -m pytest
+PYTHONPATH=$PWD /tmp/oldest/bin/python -m pytest
 """
 
 from __future__ import annotations
