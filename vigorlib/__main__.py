@@ -18,6 +18,8 @@ from vigorlib.recipes import MAIN_ROWS, PROFILES, RECIPES, Profile, get_profile,
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vigorlib.located import Result
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 console = Console(width=116)  # tables in a log are not cut
 
@@ -342,19 +344,22 @@ def localize(
     if localizer.skipped:
         console.print(f"{len(localizer.skipped)} images are no tiles, for instance", end=" ")
         console.print("{}: {}".format(*localizer.skipped[0]), markup=False)
+    where = tiles or data_root or "the embedded city"
+    console.print(_match_table(result, f"profile {profile}: {result.searched:,} tiles of {where}"))
+
+
+def _match_table(result: Result, source: str) -> Table:
+    """The ten best matches of an answer."""
     table = Table(
         "", "similarity", "tile centre", "city", "position found", "IOU", "metres to the GPS"
     )
-    where = tiles or data_root or "the embedded city"
-    table.title = (
-        f"{result.method}, profile {profile}: {result.searched:,} tiles of {where} searched"
-    )
+    table.title = f"{result.method}, {source} searched"
     for m in result.matches[:10]:
         iou, error = ("-" if v is None else f"{v:.2f}" for v in (m.iou, m.error_m))
         place = f"{m.predicted_lat_deg:.6f} {m.predicted_lon_deg:.6f}"
         tile = f"{m.lat_deg:.6f} {m.lon_deg:.6f}"
         table.add_row(str(m.rank), f"{m.similarity:.3f}", tile, m.city, place, iou, error)
-    console.print(table)
+    return table
 
 
 @app.command(name="app")

@@ -2,7 +2,8 @@
 
 python variables.py model.ckpt variables.npz
 
-TensorFlow and torch's compiler each bring an LLVM, and the second to load ends the process.
+TensorFlow and torch's compiler each bring an LLVM: with TensorFlow loaded, loading triton ended the
+process (seen with TensorFlow 2.21 and torch 2.14; the other order was not).
 """
 
 from __future__ import annotations

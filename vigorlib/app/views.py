@@ -76,6 +76,13 @@ class _WithTiles(anywidget.AnyWidget):
         super().__init__(**traits)
         self.on_msg(self._told)
 
+    def show(self, **traits: Any) -> None:
+        """Set what is given, in one message."""
+        with self.hold_sync():
+            for name, value in traits.items():
+                setattr(self, name, value)
+            self.version += 1
+
     def _told(self, _: Any, message: Any, __: Any) -> None:
         if _kind(message) == "choose" and isinstance(message.get("tile"), int):
             self.on_choose(message["tile"])
@@ -91,13 +98,6 @@ class Gallery(_WithTiles):
     cards: traitlets.List[Any] = traitlets.List([]).tag(sync=True)
     sheet = traitlets.Bytes(b"").tag(sync=True)
     columns = traitlets.Int(10).tag(sync=True)
-
-    def show(self, **traits: Any) -> None:
-        """Set what is given, in one message."""
-        with self.hold_sync():
-            for name, value in traits.items():
-                setattr(self, name, value)
-            self.version += 1
 
 
 class MapView(_WithTiles):
@@ -119,13 +119,11 @@ class MapView(_WithTiles):
     on_fix: Callable[[float, float], None] = staticmethod(lambda row, column: None)
 
     def show(self, **traits: Any) -> None:
-        """Set what is given, in one message."""
+        """Set what is given, in one message; the browser builds a picture anew if it is another."""
         with self.hold_sync():
             if traits.get("image", self.image) != self.image:
                 self.image_version += 1
-            for name, value in traits.items():
-                setattr(self, name, value)
-            self.version += 1
+            super().show(**traits)
 
     def _told(self, widget: Any, message: Any, buffers: Any) -> None:
         super()._told(widget, message, buffers)
