@@ -8,7 +8,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from vigorlib import device, footprint, plan
+from vigorlib import cost, device, footprint, plan
 from vigorlib.__main__ import app
 from vigorlib.dataset import Vigor
 from vigorlib.model import build
@@ -38,6 +38,12 @@ def test_steps_and_images_of_the_papers_training(full):
     assert mining.flops == 2 * 43 * 52_609 * 40_000 * 4_096
     assert (descriptors.panoramas, descriptors.tiles) == (52_605, 90_618)
     assert ranks.flops == 2 * 52_605 * 90_618 * 4_096
+
+
+def test_no_more_tiles_are_watched_than_the_watched_queries_have():
+    few = plan.Counts(queries=3, tiles=500)
+    (work,) = plan._watching(2, few, SMOKE, cost.forward_flops(cost.skeleton(VIGOR, SMOKE), SMOKE))
+    assert (work.panoramas, work.tiles) == (2 * 3, 2 * 12)
 
 
 def test_cross_area_trains_on_two_cities_and_tests_on_two():

@@ -227,8 +227,8 @@ def _training(stage: Stage, train: Counts, profile: Profile, forward: cost.Flops
 
 
 def _watching(epochs: int, test: Counts, profile: Profile, forward: cost.Flops) -> list[Work]:
-    queries = epochs * min(profile.watch_queries, test.queries)
-    tiles = epochs * min(4 * profile.watch_queries, test.tiles)
+    watched = min(profile.watch_queries, test.queries)
+    queries, tiles = epochs * watched, epochs * min(4 * watched, test.tiles)
     flops = queries * forward.panorama + tiles * forward.tile
     return [Work("watching after each epoch", 0, queries, tiles, flops)]
 
