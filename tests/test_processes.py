@@ -26,15 +26,16 @@ TESTS = Path(__file__).parent
 
 
 def launch(*program, home, timeout=300):
-    """``torchrun`` with two processes. (``accelerate launch`` starts only one on a CPU.)"""
+    """``accelerate launch`` as for two GPUs, but on the CPU (its ``--cpu`` starts one process)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-        + ["--master_port", port, *map(str, program)],
+        [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+        + ["--main_process_port", port, *map(str, program)],
         env={
             **os.environ,
+            "ACCELERATE_USE_CPU": "true",
             "VIGOR_BOOK_HOME": str(home),
             "OMP_NUM_THREADS": str(torch.get_num_threads()),  # tests compare bits
             "PYTHONPATH": str(TESTS.parent),
