@@ -28,8 +28,8 @@ $(BIN)/.made: pyproject.toml
 
 env: $(BIN)/.made ## the environment in .venv, from pyproject.toml
 
-city: env ## the embedded city of PROFILE in data/
-	@case "$(PROFILE)" in full*) ;; *) $(BIN)/python -m data_prep.city --size $(PROFILE) ;; esac
+city: env ## the embedded city of PROFILE in data/, unless DATA_ROOT is given
+	@$(if $(DATA_ROOT)$(filter full%,$(PROFILE)),:,$(BIN)/python -m data_prep.city --size $(PROFILE))
 
 train: city ## every run that the chapters show, in runs/
 	$(BIN)/python -m vigorlib train --chapters --profile $(PROFILE) --data-root "$(DATA_ROOT)" --jobs $(JOBS)
