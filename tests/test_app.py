@@ -137,6 +137,18 @@ def test_a_click_on_the_map_is_the_fix(app):
     assert app.answer.results and view.circle[:2] == pytest.approx([60, 80], abs=1e-3)
 
 
+def test_an_answer_follows_the_circle(app):
+    app.methods.near.value = True
+    assert not app.answer.results  # nothing was answered, so nothing follows
+    app.locate.click()
+    app.methods.radius.value = 500
+    (wide,) = app.answer.results
+    assert wide.near.radius_m == 500
+    app.methods.near.value = False
+    (whole,) = app.answer.results
+    assert whole.near is None and whole.searched == whole.gallery_size
+
+
 def test_a_click_far_from_every_tile_is_told_and_harmless(app):
     app.methods.near.value = True
     send(app.answer.city.view, {"type": "fix", "row": -9e5, "column": 80.0})
@@ -212,6 +224,29 @@ def test_turning_a_picture_rolls_it(app):
     app.mine.heading.value = 90
     after = app.session.panorama(app.query, app.methods.chosen[0])
     assert np.array_equal(after, np.roll(before, 32, axis=1))
+
+
+def test_an_answer_turns_with_its_picture(app):
+    """A browser may send the last step of a slider after the click on Locate that followed it."""
+    app.source.value = "mine"
+    app._uploaded("me.png", panorama_bytes())
+    app.mine.heading.value = 45
+    assert not app.answer.results
+    app.locate.click()
+    app.mine.heading.value = 90
+    method = app.methods.chosen[0]
+    assert app.answer.results[0].matches == app.session.locate(app.query, method).matches
+    assert app.query.heading_deg == 90
+    app._uploaded("another.png", panorama_bytes())
+    assert not app.answer.results and "press Locate" in said(app)
+
+
+def test_no_answer_follows_where_the_fix_is_not_known(app):
+    app.source.value = "mine"
+    app._uploaded("me.png", panorama_bytes())
+    app.locate.click()
+    app.methods.near.value = True
+    assert not app.answer.results and "click on the map" in app.methods.fix.value
 
 
 def test_the_heading_found_is_the_heading_set(app):

@@ -52,7 +52,7 @@ class App(widgets.VBox):
         self.mine = Mine(safely, self._ask, self._uploaded, self._refused, self._try_all)
         self.methods = Methods(
             safely, self.session.of_protocol, self.session.protocols,
-            self._other_method, self._near_changed,
+            self._other_method, self._circle_changed,
         )  # fmt: skip
         self.answer = Answer(safely, self._map, self._heat)
         self.answer.city.view.on_fix = safely(self._fix_clicked)
@@ -178,14 +178,15 @@ class App(widgets.VBox):
             self._ask(chosen)
 
     def _ask(self, query: Query) -> None:
-        """Another query, or the same picture turned."""
+        """Another query, or the same picture turned: then its answer turns with it."""
         if isinstance(query, MyPicture) != (self.source.value == "mine"):
             return  # the other panel is in sight
         method = self.methods.chosen[0]
+        answered = bool(self.answer.results) and _same_picture(query, self.query)
         self.query = query
         self.answer.ask(self.session.panorama(query, method), self._caption(query))
         self._near_changed()
-        self._say("Ready: press Locate.")
+        self._follow(answered)
 
     def _caption(self, query: Query) -> str:
         if isinstance(query, MyPicture):
@@ -211,6 +212,7 @@ class App(widgets.VBox):
             return
         method = self.methods.chosen[0]
         self._say("Turning it all round …")
+        self.answer.clear()
         found = self.session.try_headings(self.mine.picture, method, self._near())
         self.mine.turn(found.best_deg)  # asks again, with the heading found
         self._locate()
@@ -250,8 +252,21 @@ class App(widgets.VBox):
 
     # -- the circle --------------------------------------------------------------------------
 
+    def _circle_changed(self) -> None:
+        """Another radius, the box ticked: an answer follows."""
+        answered = bool(self.answer.results)
+        self._near_changed()
+        if self.query is not None:
+            self._follow(answered)
+
+    def _follow(self, answered: bool) -> None:
+        """What was answered before the change is answered anew; otherwise Locate is waited for."""
+        if answered and (self.fix is not None or not self.methods.near.value):
+            return self._locate()
+        self._say("Ready: press Locate.")
+
     def _near_changed(self) -> None:
-        """Another query, another radius, the box ticked: the fix is simulated where none is known."""
+        """Another query or another circle: the fix is simulated where none is known."""
         wanted = self.methods.near.value
         self.methods.radius.layout.display = "" if wanted else "none"
         self.answer.city.view.placing = wanted
@@ -338,6 +353,14 @@ def _step(number: int, title: str, *children: widgets.Widget) -> widgets.VBox:
     box = widgets.VBox([head, *children])
     box.add_class("va-step")
     return box
+
+
+def _same_picture(query: Query, other: Query | None) -> bool:
+    return (
+        isinstance(query, MyPicture)
+        and isinstance(other, MyPicture)
+        and query.upload is other.upload
+    )
 
 
 def _about_fix(wanted: bool, fix: tuple[float, float] | None, mine: bool) -> str:
