@@ -31,6 +31,7 @@ from playwright.sync_api import Error, Page, expect, sync_playwright
 
 MATCHES = 50
 PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)  # its own five seconds are too few beside other tests
 LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
 
 
