@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -154,6 +155,10 @@ def run_first_cell(page: Page) -> None:
         page.keyboard.press("Shift+Enter")
         page.wait_for_timeout(1000)
         if page.locator(".jp-CodeCell .jp-InputPrompt").first.inner_text() != "[ ]:":
+            expect(page.locator(".jp-CodeCell .jp-InputPrompt").first).to_have_text(
+                re.compile(r"\[\d+\]:")  # whole, and not pressed a second time
+            )
+            page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
             return
     pytest.fail(f"JupyterLab does not run the cell; it asked: {said or 'nothing'}")
 
@@ -195,10 +200,8 @@ def test_three_clicks_localize_a_street(page):
     page.locator(".vq-row").nth(3).click()
     expect(page.locator(".va-caption")).to_contain_text("Query 3")
     locate(page)
-    lines = page.locator(".vg-line").all_inner_texts()
-    assert len(lines) == MATCHES and all(line.endswith("m") for line in lines)
-    ranks = page.locator(".vg-rank").all_inner_texts()
-    assert ranks == [str(k + 1) for k in range(MATCHES)]
+    expect(page.locator(".vg-line")).to_have_text([re.compile("m$")] * MATCHES)
+    expect(page.locator(".vg-rank")).to_have_text([str(k + 1) for k in range(MATCHES)])
     expect(status(page)).to_contain_text("tiles searched")
     expect(page.locator(".vg-verdict").first).to_contain_text("m")
     expect(page.locator(".vm-truth").first).to_be_attached()
