@@ -241,6 +241,20 @@ def test_an_answer_turns_with_its_picture(app):
     assert not app.answer.results and "press Locate" in said(app)
 
 
+def test_a_clicked_fix_stays_while_the_question_is_the_same(app):
+    app.source.value = "mine"
+    app._uploaded("me.png", panorama_bytes())
+    app.methods.near.value = True
+    send(app.answer.city.view, {"type": "fix", "row": 60.0, "column": 80.0})
+    clicked = app.fix
+    app.mine.heading.value = 90
+    app.methods.radius.value = 500
+    assert app.fix == clicked and "where you clicked" in app.methods.fix.value
+    assert app.answer.results[0].near == (*clicked, 500)
+    app._uploaded("another.png", panorama_bytes())
+    assert app.fix is None and "click on the map" in app.methods.fix.value
+
+
 def test_no_answer_follows_where_the_fix_is_not_known(app):
     app.source.value = "mine"
     app._uploaded("me.png", panorama_bytes())

@@ -42,6 +42,7 @@ class App(widgets.VBox):
         self.session = Session(profile, data_root, tiles, tile_m)
         self.query: Query | None = None
         self.fix: tuple[float, float] | None = None
+        self.clicked: tuple[float, float] | None = None
         self.status, self.progress = widgets.HTML(), widgets.Output()
         safely = self._safely = guard(self._say)
         self.keyboard = Keys()
@@ -117,7 +118,7 @@ class App(widgets.VBox):
         self.mine.reset()
         self.methods.reset()
         self.test_set.reset()
-        self.fix = None
+        self.fix = self.clicked = None
         if not self.session.tiles:
             self.source.value = "test"
         self.help.layout.display = "none"
@@ -182,10 +183,11 @@ class App(widgets.VBox):
         if isinstance(query, MyPicture) != (self.source.value == "mine"):
             return  # the other panel is in sight
         method = self.methods.chosen[0]
-        answered = bool(self.answer.results) and _same_picture(query, self.query)
+        turned = _same_picture(query, self.query)
+        answered = turned and bool(self.answer.results)
         self.query = query
         self.answer.ask(self.session.panorama(query, method), self._caption(query))
-        self._near_changed()
+        self._place_circle(self.clicked if turned else None)
         self._follow(answered)
 
     def _caption(self, query: Query) -> str:
@@ -255,7 +257,7 @@ class App(widgets.VBox):
     def _circle_changed(self) -> None:
         """Another radius, the box ticked: an answer follows."""
         answered = bool(self.answer.results)
-        self._near_changed()
+        self._place_circle(self.clicked)
         if self.query is not None:
             self._follow(answered)
 
@@ -265,15 +267,21 @@ class App(widgets.VBox):
             return self._locate()
         self._say("Ready: press Locate.")
 
-    def _near_changed(self) -> None:
-        """Another query or another circle: the fix is simulated where none is known."""
+    def _place_circle(self, clicked: tuple[float, float] | None) -> None:
+        """Around the place that was clicked on, else around the fix that is known or simulated."""
         wanted = self.methods.near.value
         self.methods.radius.layout.display = "" if wanted else "none"
         self.answer.city.view.placing = wanted
-        self.fix = None
-        if self.query is not None and wanted:
+        self.clicked = clicked if wanted else None
+        self.fix = self.clicked
+        if self.query is not None and wanted and self.fix is None:
             self.fix = self._known_fix()
-        self.methods.fix.value = _about_fix(wanted, self.fix, isinstance(self.query, MyPicture))
+        whence = (
+            "where you clicked" if self.clicked
+            else "from the picture" if isinstance(self.query, MyPicture)
+            else "simulated: the truth, moved up to half the radius"
+        )  # fmt: skip
+        self.methods.fix.value = _about_fix(self.fix, whence) if wanted else ""
         self._draw_map()
 
     def _known_fix(self) -> tuple[float, float] | None:
@@ -288,9 +296,7 @@ class App(widgets.VBox):
         if chart is None or not self.methods.near.value:
             return
         lat, lon = chart.to_latlon((row, column)).tolist()
-        self.fix = (lat, lon)
-        self.methods.fix.value = f"<small>fix at {lat:.5f}, {lon:.5f}, where you clicked</small>"
-        self._draw_map()
+        self._place_circle((lat, lon))
         if self.query is not None:
             self._locate()
 
@@ -363,12 +369,9 @@ def _same_picture(query: Query, other: Query | None) -> bool:
     )
 
 
-def _about_fix(wanted: bool, fix: tuple[float, float] | None, mine: bool) -> str:
-    if not wanted:
-        return ""
+def _about_fix(fix: tuple[float, float] | None, whence: str) -> str:
     if fix is None:
         return "<small>no GPS in the picture: click on the map</small>"
-    whence = "from the picture" if mine else "simulated: the truth, moved up to half the radius"
     return (
         f"<small>fix at {fix[0]:.5f}, {fix[1]:.5f} ({whence}); click on the map to move it</small>"
     )
