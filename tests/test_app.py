@@ -7,6 +7,8 @@ import dataclasses
 import io
 import re
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -196,6 +198,24 @@ def test_no_query_passes_and_nothing_breaks(app):
     app.test_set.text.value = "there is no such name"
     app.test_set.step(1), app.test_set.random()
     assert app.query == 0 and app.test_set.list.total == 0
+
+
+def test_what_comes_from_two_threads_is_done_in_turn():
+    """JupyterLab sends some widgets' messages to a second thread."""
+    done, searching = [], threading.Event()
+    safely = guard(lambda text, mood: done.append(text))
+
+    def search() -> None:
+        searching.set()
+        time.sleep(0.2)
+        done.append("searched")
+
+    slow = threading.Thread(target=safely(search))
+    slow.start()
+    assert searching.wait(10)
+    safely(lambda: safely(done.append)("reset"))()  # and one callback may call another
+    slow.join()
+    assert done == ["searched", "reset"]
 
 
 def test_a_profile_without_networks_is_refused(home):
