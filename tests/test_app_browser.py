@@ -165,8 +165,13 @@ def run_first_cell(page: Page) -> None:
 
 @pytest.fixture
 def page(opened) -> Page:
-    """As it is at the beginning."""
+    """As it is at the beginning. That the help closes shows that Reset has come before what follows."""
+    manual = opened.locator(".va-help-text")
+    if manual.is_hidden():
+        opened.get_by_role("button", name="Help").click()
+        expect(manual).to_be_visible()
     opened.get_by_role("button", name="Reset").click()
+    expect(manual).to_be_hidden()
     expect(opened.locator(".va-status")).to_have_text("Choose a street, then Locate.")
     return opened
 
